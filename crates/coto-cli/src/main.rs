@@ -1,0 +1,2 @@
+//! The coto command.
+fn main() {}

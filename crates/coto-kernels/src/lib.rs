@@ -1,0 +1,1 @@
+//! Fused tensor operations of the layered models: plain burn primitives by default, fast paths per backend.

@@ -1,0 +1,1 @@
+//! CoTo for Rust: one name for all its crates.

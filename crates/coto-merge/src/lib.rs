@@ -1,0 +1,1 @@
+//! The algebra of adapters: fusion (A and B averaged) and mixture (the weight changes averaged).

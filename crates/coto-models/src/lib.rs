@@ -1,0 +1,1 @@
+//! Layered models with frozen weights: the BERT family, from Hugging Face folders.

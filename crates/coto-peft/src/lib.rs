@@ -1,0 +1,1 @@
+//! PEFT adapter folders: configuration, targeting and tensors, read strictly and written exactly.
