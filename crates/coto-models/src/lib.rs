@@ -1,1 +1,34 @@
 //! Layered models with frozen weights: the BERT family, from Hugging Face folders.
+//!
+//! Every model has one shape, [`Layered`]: embed, then layer by layer, then a head; its linears are known by their
+//! Hugging Face paths ([`Base`](coto_adapters::Base)), and run through a [`Pass`](coto_adapters::Pass), which says which
+//! adapters are on. Below the lowest active adapter no tensor is tracked, so those layers cost no backward pass.
+//!
+//! ```no_run
+//! use burn::tensor::Device;
+//! use coto_adapters::Pass;
+//! use coto_models::{Bert, Layered, TokenBatch};
+//!
+//! let model = Bert::load("all-MiniLM-L6-v2", &Device::flex())?;
+//! let batch = TokenBatch::new(&[101, 7592, 102], &[0, 0, 0], &[true, true, true], 1, &Device::flex());
+//! let features = model.forward(&batch, &Pass::base());
+//! assert_eq!(features.dims(), [1, 384]);
+//! # Ok::<(), coto_models::Error>(())
+//! ```
+
+mod bert;
+mod checkpoint;
+mod config;
+mod device;
+mod error;
+mod hub;
+mod layered;
+mod norm;
+
+pub use bert::{Bert, Pooling};
+pub use checkpoint::{Checkpoint, Weights};
+pub use config::{BertConfig, Family};
+pub use device::parse_device;
+pub use error::Error;
+pub use hub::locate;
+pub use layered::{Hidden, Layered, TokenBatch};

@@ -1,0 +1,63 @@
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+
+/// The folder of a model: a local path if there is one, else the hub's copy of that id.
+///
+/// With the feature `hub`, what the local cache lacks is downloaded, unless `HF_HUB_OFFLINE` is set.
+///
+/// # Errors
+/// [`Error::NotFound`], which says where was looked.
+pub fn locate(name: &Path) -> Result<PathBuf, Error> {
+    if name.is_dir() {
+        return Ok(name.to_owned());
+    }
+    fetch(&name.to_string_lossy())
+}
+
+#[cfg(not(feature = "hub"))]
+fn fetch(name: &str) -> Result<PathBuf, Error> {
+    let reason = "no such folder, and this build cannot fetch from the hub (feature `hub`)";
+    Err(Error::NotFound {
+        name: name.to_owned(),
+        reason: reason.to_owned(),
+    })
+}
+
+#[cfg(feature = "hub")]
+fn fetch(name: &str) -> Result<PathBuf, Error> {
+    use hf_hub::{Cache, Repo, api::sync::ApiBuilder};
+
+    const FILES: [&str; 3] = ["config.json", "tokenizer.json", "model.safetensors"];
+    let not_found = |reason: String| Error::NotFound {
+        name: name.to_owned(),
+        reason,
+    };
+    let is_id = name.split('/').count() <= 2 && !name.starts_with(['.', '/']) && !name.is_empty();
+    if !is_id {
+        return Err(not_found("no such folder".to_owned()));
+    }
+    let cached = Cache::from_env().repo(Repo::model(name.to_owned()));
+    let found: Option<Vec<PathBuf>> = FILES.iter().map(|file| cached.get(file)).collect();
+    if let Some(folder) = found.as_ref().and_then(|files| files[0].parent()) {
+        return Ok(folder.to_owned());
+    }
+    let offline = std::env::var("HF_HUB_OFFLINE").is_ok_and(|v| !matches!(v.as_str(), "" | "0"));
+    if offline {
+        return Err(not_found(
+            "no such folder, not in the hub's cache, and HF_HUB_OFFLINE is set".to_owned(),
+        ));
+    }
+    let api = ApiBuilder::from_env()
+        .build()
+        .map_err(|e| not_found(e.to_string()))?;
+    let repo = api.model(name.to_owned());
+    let mut folder = PathBuf::new();
+    for file in FILES {
+        let path = repo
+            .get(file)
+            .map_err(|e| not_found(format!("no such folder, and the hub gave no {file}: {e}")))?;
+        folder = path.parent().map(Path::to_owned).unwrap_or_default();
+    }
+    Ok(folder)
+}

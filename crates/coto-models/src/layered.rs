@@ -1,0 +1,79 @@
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use coto_adapters::{Base, Pass};
+
+/// The states between two layers.
+#[derive(Debug, Clone)]
+pub struct Hidden {
+    /// One row for each position of each sample, [rows · width, d].
+    pub states: Tensor<2>,
+    /// Samples in the batch.
+    pub rows: usize,
+    /// Positions of each.
+    pub width: usize,
+    /// True where attention must not look, [rows, 1, 1, width]; `None` where it may look everywhere.
+    pub blocked: Option<Tensor<4, Bool>>,
+}
+
+/// The face that every model shows: embed, layers, head.
+pub trait Layered: Base {
+    /// What goes in.
+    type Batch;
+
+    /// The number of layers.
+    fn depth(&self) -> usize;
+
+    /// What goes into the first layer.
+    fn embed(&self, batch: &Self::Batch) -> Hidden;
+
+    /// Layer number `layer`, with the adapters that the pass has on.
+    fn layer(&self, layer: usize, hidden: Hidden, pass: &Pass) -> Hidden;
+
+    /// What comes out, of the last layer's states: for an encoder its features, [rows, d].
+    fn head(&self, hidden: Hidden, batch: &Self::Batch) -> Tensor<2>;
+
+    /// All of it.
+    fn forward(&self, batch: &Self::Batch, pass: &Pass) -> Tensor<2> {
+        let layers = |hidden, layer| self.layer(layer, hidden, pass);
+        self.head((0..self.depth()).fold(self.embed(batch), layers), batch)
+    }
+}
+
+/// Token sequences of one length, padded at their ends.
+#[derive(Debug, Clone)]
+pub struct TokenBatch {
+    /// Token numbers, [rows, width].
+    pub ids: Tensor<2, Int>,
+    /// Segment numbers, [rows, width].
+    pub types: Tensor<2, Int>,
+    /// Which positions hold a token; `None` where all do, [rows, width].
+    pub mask: Option<Tensor<2, Bool>>,
+}
+
+impl TokenBatch {
+    /// A batch of `rows` sequences, given row by row; `mask` is true where a token stands.
+    ///
+    /// # Panics
+    /// If the slices differ in length, or `rows` does not divide it.
+    pub fn new(ids: &[u32], types: &[u32], mask: &[bool], rows: usize, device: &Device) -> Self {
+        assert!(
+            rows > 0 && ids.len().is_multiple_of(rows),
+            "rows of one length"
+        );
+        assert!(
+            types.len() == ids.len() && mask.len() == ids.len(),
+            "a type and a mask for each token"
+        );
+        let shape = [rows, ids.len() / rows];
+        let int = |values: &[u32]| {
+            let values: Vec<i32> = values.iter().map(|&v| v as i32).collect();
+            Tensor::<2, Int>::from_data(TensorData::new(values, shape), device)
+        };
+        let padded = mask.iter().any(|&token| !token);
+        let mask = padded.then(|| Tensor::from_data(TensorData::new(mask.to_vec(), shape), device));
+        Self {
+            ids: int(ids),
+            types: int(types),
+            mask,
+        }
+    }
+}
