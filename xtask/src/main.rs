@@ -1,6 +1,7 @@
 //! Chores of the workspace, one verb each: `cargo xtask <verb>`.
 
 mod assets;
+mod parity;
 
 use clap::Parser;
 
@@ -9,10 +10,13 @@ use clap::Parser;
 enum Verb {
     /// Make the committed folder `assets/` from published packages.
     Assets(assets::Args),
+    /// Compare models and adapters with transformers and PEFT, on a real checkpoint.
+    Parity(parity::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Verb::parse() {
         Verb::Assets(args) => assets::run(&args),
+        Verb::Parity(args) => parity::run(&args),
     }
 }

@@ -1,2 +1,52 @@
-//! The coto command.
-fn main() {}
+//! The `coto` command: fine-tune models with CoTo, inspect and exchange adapters.
+
+mod args;
+mod ask;
+mod demo;
+mod init;
+mod train;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use args::{Args, Verb};
+use clap::{CommandFactory, Parser};
+
+/// Training frees and takes large blocks all the time; this allocator keeps them instead of giving them back to the system.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> Result<()> {
+    match args.verb {
+        Verb::Demo(demo) => demo::run(&demo),
+        Verb::Init { path } => init::run(&path),
+        Verb::Train(args) => train::run(&args),
+        Verb::Validate { run, json } => ask::validate(&run, json),
+        Verb::Eval(args) => ask::eval(&args),
+        Verb::Targets {
+            model,
+            targets,
+            json,
+        } => ask::targets(&model, &targets, json),
+        Verb::Inspect { folder, json } => ask::inspect(&folder, json),
+        Verb::Report { folder } => ask::report(&folder),
+        Verb::Fetch { model } => {
+            println!("{}", coto_models::locate(model.as_ref())?.display());
+            Ok(())
+        }
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Args::command(), "coto", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}

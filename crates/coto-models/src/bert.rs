@@ -78,25 +78,6 @@ impl Bert {
         &self.config
     }
 
-    /// The number of frozen parameters.
-    pub fn parameters(&self) -> usize {
-        let d = self.config.hidden_size;
-        let embeddings = [
-            Some(&self.words),
-            Some(&self.positions),
-            self.types.as_ref(),
-        ];
-        let embeddings: usize = embeddings
-            .into_iter()
-            .flatten()
-            .map(|t| t.shape().num_elements())
-            .sum();
-        let linears = (0..self.modules.len()).map(|i| self.linear(i).dims());
-        embeddings
-            + linears.map(|[i, o]| (i + 1) * o).sum::<usize>()
-            + (2 + 4 * self.layers.len()) * d
-    }
-
     fn build(
         config: BertConfig,
         names: &Names,
@@ -193,6 +174,24 @@ impl Layered for Bert {
 
     fn depth(&self) -> usize {
         self.layers.len()
+    }
+
+    fn parameters(&self) -> usize {
+        let d = self.config.hidden_size;
+        let embeddings = [
+            Some(&self.words),
+            Some(&self.positions),
+            self.types.as_ref(),
+        ];
+        let embeddings: usize = embeddings
+            .into_iter()
+            .flatten()
+            .map(|t| t.shape().num_elements())
+            .sum();
+        let linears = (0..self.modules.len()).map(|i| self.linear(i).dims());
+        embeddings
+            + linears.map(|[i, o]| (i + 1) * o).sum::<usize>()
+            + (2 + 4 * self.layers.len()) * d
     }
 
     fn embed(&self, batch: &TokenBatch) -> Hidden {

@@ -2,7 +2,24 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 
-/// The folder of a model: a local path if there is one, else the hub's copy of that id.
+/// A file or folder among the embedded assets: under `$COTO_ASSETS`, in the `assets` of this or a parent directory, or in
+/// those of the checkout that the program was built from.
+pub fn find_asset(name: &Path) -> Option<PathBuf> {
+    let here = std::env::current_dir().unwrap_or_default();
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
+    std::env::var_os("COTO_ASSETS")
+        .map(PathBuf::from)
+        .into_iter()
+        .chain(
+            here.ancestors()
+                .chain(checkout)
+                .map(|dir| dir.join("assets")),
+        )
+        .map(|assets| assets.join(name))
+        .find(|path| path.exists())
+}
+
+/// The folder of a model: a local path if there is one, then an embedded model, else the hub's copy of that id.
 ///
 /// With the feature `hub`, what the local cache lacks is downloaded, unless `HF_HUB_OFFLINE` is set.
 ///
@@ -12,7 +29,10 @@ pub fn locate(name: &Path) -> Result<PathBuf, Error> {
     if name.is_dir() {
         return Ok(name.to_owned());
     }
-    fetch(&name.to_string_lossy())
+    match find_asset(name).filter(|found| found.is_dir()) {
+        Some(found) => Ok(found),
+        None => fetch(&name.to_string_lossy()),
+    }
 }
 
 #[cfg(not(feature = "hub"))]

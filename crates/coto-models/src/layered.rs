@@ -22,6 +22,9 @@ pub trait Layered: Base {
     /// The number of layers.
     fn depth(&self) -> usize;
 
+    /// The number of frozen parameters.
+    fn parameters(&self) -> usize;
+
     /// What goes into the first layer.
     fn embed(&self, batch: &Self::Batch) -> Hidden;
 

@@ -30,5 +30,5 @@ pub use checkpoint::{Checkpoint, Weights};
 pub use config::{BertConfig, Family};
 pub use device::parse_device;
 pub use error::Error;
-pub use hub::locate;
+pub use hub::{find_asset, locate};
 pub use layered::{Hidden, Layered, TokenBatch};

@@ -1,0 +1,213 @@
+//! The verbs that answer a question.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use coto_adapters::{Base, Pass};
+use coto_coalition::Coalition;
+use coto_models::Bert;
+use coto_peft::{Config, Folder, HostTensor, Targets};
+use coto_train::{Error, Run, RunConfig};
+use serde_json::{Value, json};
+
+use crate::args::{EvalArgs, RunArgs, SplitName};
+use crate::train::{config, print_scores};
+
+pub fn validate(args: &RunArgs, as_json: bool) -> Result<()> {
+    let config = config(args)?;
+    let plan = Run::prepare(&config)?.plan();
+    if as_json {
+        println!("{}", serde_json::to_string_pretty(&plan)?);
+        return Ok(());
+    }
+    let adapter = &config.adapter;
+    println!(
+        "variant      {}, rank {}, alpha {}",
+        adapter.variant, adapter.rank, adapter.alpha
+    );
+    println!("modules      {}", plan.modules.len());
+    println!(
+        "players      {}: {}",
+        plan.players.len(),
+        plan.players.join(", ")
+    );
+    println!("trained      {} parameters", plan.trainable_parameters);
+    println!("frozen       {} parameters", plan.frozen_parameters);
+    println!(
+        "classes      {}: {}",
+        plan.labels.len(),
+        plan.labels.join(", ")
+    );
+    let [train, validation, test] = plan.rows;
+    println!("rows         {train} training, {validation} validation, {test} test");
+    println!(
+        "steps        {} of {} rows, {:.1} epochs",
+        config.optim.steps,
+        config.optim.batch_size * config.optim.accumulation,
+        plan.epochs
+    );
+    println!(
+        "adapter cost {:.0} % of plain training's, on average over the run",
+        100.0 * plan.expected_activity
+    );
+    println!(
+        "memory       {:.1} MB of weights, gradients and moments; activations come on top",
+        plan.memory_bytes as f64 / 1e6
+    );
+    println!("device       {}", config.device);
+    Ok(())
+}
+
+pub fn eval(args: &EvalArgs) -> Result<()> {
+    let mut config = RunConfig::load(&args.folder.join("run.toml"), &[])?;
+    config.out.clone_from(&args.folder);
+    if let Some(device) = &args.device {
+        config.device.clone_from(device);
+    }
+    let mut run = Run::prepare(&config)?;
+    run.load_result()?;
+    let (split, name) = match args.split {
+        SplitName::Train => (Some(&run.task().train), "train"),
+        SplitName::Validation => (run.task().validation.as_ref(), "validation"),
+        SplitName::Test => (run.task().test.as_ref(), "test"),
+    };
+    let split = split.ok_or(Error::NoSplit { split: name })?;
+    let players = run.adapters().players().len();
+    let coalition = match &args.coalition {
+        None => run.adapters().grand(),
+        Some(text) => text.parse::<Coalition>()?,
+    };
+    if coalition.players() != players {
+        bail!(
+            "coalition `{coalition}` has {} players, the adapter has {players}",
+            coalition.players()
+        );
+    }
+    print_scores(
+        &run.evaluate(split, &Pass::new(run.adapters(), &coalition)),
+        args.json,
+    )
+}
+
+pub fn targets(model: &str, targets: &[String], as_json: bool) -> Result<()> {
+    let model = Bert::load(model, &coto_models::parse_device("cpu")?)?;
+    let paths: Vec<&str> = model
+        .modules()
+        .iter()
+        .map(|module| module.path.as_str())
+        .collect();
+    let chosen = match targets {
+        [] => (0..paths.len()).collect(),
+        [one] if one == "all-linear" || one.contains(['*', '(', '\\', '|', '^', '$']) => {
+            Config::lora(8, 8.0)
+                .targets(Targets::from(one.as_str()))
+                .resolve_targets(&paths)?
+        }
+        names => Config::lora(8, 8.0)
+            .targets(names.to_vec())
+            .resolve_targets(&paths)?,
+    };
+    let rows = chosen
+        .iter()
+        .map(|&i| (&model.modules()[i], model.linear(i).dims()));
+    if as_json {
+        let rows: Vec<Value> = rows
+            .map(|(m, [i, o])| json!({"path": m.path, "layer": m.layer, "kind": m.kind, "in": i, "out": o}))
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+    } else {
+        rows.for_each(|(m, [i, o])| println!("{:48} {i:>6} → {o:<6} {}", m.path, m.kind));
+    }
+    Ok(())
+}
+
+pub fn inspect(folder: &Path, as_json: bool) -> Result<()> {
+    let folder = Folder::load(folder).with_context(|| format!("{}", folder.display()))?;
+    let modules = folder.modules()?;
+    let config = &folder.config;
+    let mut rows = Vec::new();
+    let mut parameters = 0;
+    for (path, params) in &modules {
+        parameters += params
+            .values()
+            .map(|t| t.shape.iter().product::<usize>())
+            .sum::<usize>();
+        let mut factors = params.values();
+        let (a, b) = (factors.next(), factors.next());
+        let (Some(a), Some(b)) = (a, b) else { continue };
+        let norm = config.scaling(path)? * product_norm(a, b)?;
+        rows.push(json!({"module": path, "rank": a.shape[0], "in": a.shape[1], "out": b.shape[0], "scale": config.scaling(path)?, "norm": norm}));
+    }
+    let variant = match (config.peft_type.name(), config.use_dora, config.use_rslora) {
+        ("LORA", true, _) => "dora",
+        ("LORA", _, true) => "rslora",
+        ("LORA", ..) => "lora",
+        (other, ..) => other,
+    };
+    if as_json {
+        let whole = json!({"variant": variant, "base": config.base_model_name_or_path, "parameters": parameters, "modules": rows, "coto": folder.side});
+        println!("{}", serde_json::to_string_pretty(&whole)?);
+        return Ok(());
+    }
+    println!(
+        "{variant} on {}, {parameters} parameters",
+        config
+            .base_model_name_or_path
+            .as_deref()
+            .unwrap_or("an unnamed base")
+    );
+    if let Some(summary) = folder
+        .side
+        .as_ref()
+        .and_then(|side| side["summary"].as_str())
+    {
+        println!("{summary}");
+    }
+    println!(
+        "{:48} {:>4} {:>14} {:>7} {:>10}",
+        "module", "rank", "in → out", "scale", "‖s·BA‖"
+    );
+    for row in &rows {
+        let dims = format!("{} → {}", row["in"], row["out"]);
+        let [scale, norm] = [&row["scale"], &row["norm"]].map(|v| v.as_f64().unwrap_or(f64::NAN));
+        println!(
+            "{:48} {:>4} {dims:>14} {scale:>7.3} {norm:>10.4}",
+            row["module"].as_str().unwrap_or(""),
+            row["rank"]
+        );
+    }
+    Ok(())
+}
+
+/// ‖B A‖_F = √tr((BᵀB)(AAᵀ)), at the cost of the factors; A [r, in], B [out, r].
+fn product_norm(a: &HostTensor, b: &HostTensor) -> Result<f64> {
+    let (r, inputs) = (a.shape[0], a.shape[1]);
+    let (a, b) = (a.to_f32()?, b.to_f32()?);
+    let mut sum = 0.0;
+    for i in 0..r {
+        for j in 0..r {
+            let rows = |k: usize| &a[k * inputs..(k + 1) * inputs];
+            let aa: f64 = rows(i)
+                .iter()
+                .zip(rows(j))
+                .map(|(x, y)| f64::from(x * y))
+                .sum();
+            let bb: f64 = b
+                .chunks_exact(r)
+                .map(|row| f64::from(row[i] * row[j]))
+                .sum();
+            sum += aa * bb;
+        }
+    }
+    Ok(sum.max(0.0).sqrt())
+}
+
+pub fn report(folder: &Path) -> Result<()> {
+    let page = if folder.join("summary.json").exists() {
+        coto_report::demo(folder)?
+    } else {
+        coto_report::run(folder)?
+    };
+    println!("{}", page.display());
+    Ok(())
+}

@@ -1,0 +1,305 @@
+//! Plain LoRA against CoTo on an embedded task, two seeds each.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use coto_adapters::{AdapterConfig, AdapterSet, Pass};
+use coto_coalition::Coalition;
+use coto_models::{Bert, locate, parse_device};
+use coto_schedule::{Preset, ScheduleConfig};
+use coto_train::{
+    DataConfig, EvalConfig, Event, Head, HeadConfig, ModelConfig, OptimConfig, Outcome, Run,
+    RunConfig, Scores, Split, Task,
+};
+use serde::Serialize;
+
+use crate::args::DemoArgs;
+use crate::train::{Bar, Stop, save};
+
+const MODEL: &str = "all-MiniLM-L6-v2";
+const SEEDS: [u64; 2] = [1, 2];
+const METHODS: [(&str, Preset); 2] = [("lora", Preset::None), ("coto", Preset::Coto)];
+
+/// Chosen once on the validation rows for plain LoRA's good; docs/src/demo.md has the search.
+const LEARNING_RATE: f64 = 2e-3;
+const RANK: usize = 8;
+const BATCH: usize = 16;
+const ROWS_A_CLASS: usize = 20;
+
+#[derive(Serialize)]
+struct Summary {
+    task: &'static str,
+    model: &'static str,
+    classes: usize,
+    train_rows: usize,
+    validation_rows: usize,
+    test_rows: usize,
+    steps: usize,
+    rank: usize,
+    alpha: f64,
+    learning_rate: f64,
+    batch_size: usize,
+    targets: &'static str,
+    device: String,
+    probe_accuracy: f64,
+    runs: Vec<RunSummary>,
+    joined: Vec<Joined>,
+}
+
+#[derive(Serialize)]
+struct RunSummary {
+    name: String,
+    method: &'static str,
+    seed: u64,
+    folder: String,
+    accuracy: f64,
+    macro_f1: f64,
+    train_accuracy: f64,
+    /// With the adapters of every other layer off: the mean of the two ways to choose them.
+    every_other_accuracy: f64,
+    seconds_per_step: f64,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Joined {
+    method: &'static str,
+    fusion_accuracy: f64,
+    mixture_accuracy: f64,
+}
+
+pub fn run(args: &DemoArgs) -> Result<()> {
+    let device = parse_device(&args.device)?;
+    let folder = locate(MODEL.as_ref())?;
+    let model = Bert::load(&folder, &device)?;
+    let first = config(args, "lora-1", SEEDS[0], Preset::None);
+    let task = Task::load(
+        &first.data,
+        &folder.join("tokenizer.json"),
+        model.config().max_tokens(),
+    )?;
+    let (task, stop) = (Arc::new(task), Stop::on_interrupt()?);
+    let Some(test) = task.test.clone() else {
+        bail!("the task has no test rows")
+    };
+    let prepare = |config: &RunConfig, head| {
+        Run::new(config, device.clone(), model.clone(), task.clone(), head)
+    };
+    let probe = prepare(&first, None)?;
+    let head = probe.head().clone();
+    let probe_accuracy = probe.evaluate(&test, &Pass::base()).accuracy;
+    eprintln!("frozen features and the probe: accuracy {probe_accuracy:.4}");
+
+    let (mut runs, mut joined) = (Vec::new(), Vec::new());
+    for (method, preset) in METHODS {
+        let mut sets = Vec::new();
+        for seed in SEEDS {
+            let name = format!("{method}-{seed}");
+            let mut run = prepare(&config(args, &name, seed, preset), Some(head.clone()))?;
+            runs.push(train(
+                &mut run, &name, method, seed, args.steps, &test, &stop,
+            )?);
+            sets.push(run.adapters().clone());
+        }
+        joined.push(join(method, &sets, &probe, &head, &test)?);
+    }
+    let summary = Summary {
+        task: args.task.folder(),
+        model: MODEL,
+        classes: task.labels.len(),
+        train_rows: task.train.tokens.len(),
+        validation_rows: task
+            .validation
+            .as_ref()
+            .map_or(0, |split| split.tokens.len()),
+        test_rows: test.tokens.len(),
+        steps: args.steps,
+        rank: RANK,
+        alpha: first.adapter.alpha,
+        learning_rate: LEARNING_RATE,
+        batch_size: BATCH,
+        targets: "all-linear",
+        device: args.device.clone(),
+        probe_accuracy,
+        runs,
+        joined,
+    };
+    finish(&summary, &args.out, args.json)
+}
+
+fn config(args: &DemoArgs, name: &str, seed: u64, preset: Preset) -> RunConfig {
+    let file = |split: &str| format!("{}/{split}.jsonl.gz", args.task.folder()).into();
+    RunConfig {
+        out: args.out.join(name),
+        seed,
+        device: args.device.clone(),
+        model: ModelConfig {
+            name: MODEL.to_owned(),
+            pooling: Default::default(),
+        },
+        data: DataConfig {
+            train: file("train"),
+            validation: Some(file("validation")),
+            test: Some(file("test")),
+            text: "text".to_owned(),
+            pair: None,
+            label: "label".to_owned(),
+            max_tokens: 64,
+            few_shot: Some(ROWS_A_CLASS),
+            few_shot_seed: 0,
+        },
+        head: HeadConfig::default(),
+        adapter: AdapterConfig::lora(RANK, 2.0 * RANK as f64),
+        players: Default::default(),
+        schedule: ScheduleConfig {
+            preset,
+            ..Default::default()
+        },
+        optim: OptimConfig {
+            steps: args.steps,
+            batch_size: BATCH,
+            lr: LEARNING_RATE,
+            warmup: args.steps / 20,
+            ..Default::default()
+        },
+        eval: EvalConfig {
+            checkpoint_every: 0,
+            ..Default::default()
+        },
+    }
+}
+
+fn train(
+    run: &mut Run,
+    name: &str,
+    method: &'static str,
+    seed: u64,
+    steps: usize,
+    test: &Split,
+    stop: &Stop,
+) -> Result<RunSummary> {
+    let mut bar = Bar::new(name, steps, 0);
+    let mut seconds = Vec::with_capacity(steps);
+    let mut tell = |event: &Event| {
+        if let Event::Step(step) = event {
+            seconds.push(step.seconds);
+        }
+        bar.tell(event);
+    };
+    if run.train(&mut tell, &|| stop.asked())? == Outcome::Stopped {
+        bail!("stopped; the demo starts afresh when run again");
+    }
+    bar.finish();
+    let scores =
+        |split, coalition: &Coalition| run.evaluate(split, &Pass::new(run.adapters(), coalition));
+    let grand = run.adapters().grand();
+    let n = grand.players();
+    let every_other = |odd: usize| {
+        scores(
+            test,
+            &Coalition::from_players(n, (0..n).filter(|p| p % 2 == odd)),
+        )
+        .accuracy
+    };
+    let Scores {
+        accuracy, macro_f1, ..
+    } = scores(test, &grand);
+    let summary = RunSummary {
+        name: format!("{method}, seed {seed}"),
+        method,
+        seed,
+        folder: name.to_owned(),
+        accuracy,
+        macro_f1,
+        train_accuracy: scores(&run.task().train, &grand).accuracy,
+        every_other_accuracy: (every_other(0) + every_other(1)) / 2.0,
+        seconds_per_step: seconds.iter().sum::<f64>() / seconds.len().max(1) as f64,
+        seconds: seconds.iter().sum(),
+    };
+    eprintln!(
+        "{name}: accuracy {accuracy:.4}, every other layer off {:.4}, {:.0} ms a step",
+        summary.every_other_accuracy,
+        1e3 * summary.seconds_per_step
+    );
+    Ok(summary)
+}
+
+/// The two seeds of a method, joined half and half.
+fn join(
+    method: &'static str,
+    sets: &[AdapterSet],
+    probe: &Run,
+    head: &Head,
+    test: &Split,
+) -> Result<Joined> {
+    debug_assert_eq!(probe.head().parameters(), head.parameters());
+    let sets: Vec<&AdapterSet> = sets.iter().collect();
+    let weights = vec![1.0 / sets.len() as f64; sets.len()];
+    let accuracy = |set: AdapterSet| {
+        probe
+            .evaluate(test, &Pass::new(&set, &set.grand()))
+            .accuracy
+    };
+    let joined = Joined {
+        method,
+        fusion_accuracy: accuracy(coto_merge::fuse(&sets, &weights)?),
+        mixture_accuracy: accuracy(coto_merge::mix(&sets, &weights)?),
+    };
+    eprintln!(
+        "{method}, seeds joined at 0.5: {:.4} on A and B, {:.4} on ΔW",
+        joined.fusion_accuracy, joined.mixture_accuracy
+    );
+    Ok(joined)
+}
+
+fn finish(summary: &Summary, out: &Path, json: bool) -> Result<()> {
+    save(&out.join("summary.json"), summary)?;
+    let page = coto_report::demo(out)?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(summary)?);
+    } else {
+        table(summary);
+    }
+    eprintln!("report: {}", page.display());
+    Ok(())
+}
+
+fn table(summary: &Summary) {
+    println!("{:38} {:>10} {:>10}", "", "LoRA", "CoTo");
+    let mean = |method: &str, value: &dyn Fn(&RunSummary) -> f64| {
+        let runs: Vec<f64> = summary
+            .runs
+            .iter()
+            .filter(|run| run.method == method)
+            .map(value)
+            .collect();
+        runs.iter().sum::<f64>() / runs.len() as f64
+    };
+    let row = |name: &str, value: &dyn Fn(&RunSummary) -> f64| {
+        println!(
+            "{name:38} {:>10.4} {:>10.4}",
+            mean("lora", value),
+            mean("coto", value)
+        );
+    };
+    row("accuracy", &|run| run.accuracy);
+    row("accuracy, every other layer off", &|run| {
+        run.every_other_accuracy
+    });
+    row("accuracy on the training rows", &|run| run.train_accuracy);
+    let [lora, coto] = [&summary.joined[0], &summary.joined[1]];
+    let joined = |name, a: f64, b: f64| println!("{name:38} {a:>10.4} {b:>10.4}");
+    joined(
+        "seeds joined at 0.5, on A and B",
+        lora.fusion_accuracy,
+        coto.fusion_accuracy,
+    );
+    joined(
+        "seeds joined at 0.5, on ΔW",
+        lora.mixture_accuracy,
+        coto.mixture_accuracy,
+    );
+    row("seconds a step", &|run| run.seconds_per_step);
+    println!("{:38} {:>10.4}", "the probe alone", summary.probe_accuracy);
+}

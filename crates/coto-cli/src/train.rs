@@ -1,0 +1,148 @@
+use std::io::IsTerminal;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail};
+use coto_train::{Event, Outcome, Run, RunConfig};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::args::{RunArgs, TrainArgs};
+
+/// The run file with what the command line sets in it.
+pub fn config(args: &RunArgs) -> Result<RunConfig> {
+    let mut config = RunConfig::load(&args.config, &args.set)?;
+    if let Some(device) = &args.device {
+        config.device.clone_from(device);
+    }
+    Ok(config)
+}
+
+pub fn run(args: &TrainArgs) -> Result<()> {
+    let config = config(&args.run)?;
+    if config.out.join("metrics.jsonl").exists() && !args.resume && !args.overwrite {
+        return Err(coto_train::Error::Exists { path: config.out }.into());
+    }
+    let mut run = Run::prepare(&config)?;
+    if args.resume && run.resume()? {
+        eprintln!("resumed at step {}", run.step());
+    }
+    let plan = run.plan();
+    eprintln!(
+        "{} adapters of {} players, {} of {} parameters trained, {} rows, {}",
+        plan.modules.len(),
+        plan.players.len(),
+        plan.trainable_parameters,
+        plan.trainable_parameters + plan.frozen_parameters,
+        plan.rows[0],
+        config.device,
+    );
+    let stop = Stop::on_interrupt()?;
+    let mut bar = Bar::new("train", config.optim.steps, run.step());
+    let outcome = run.train(&mut |event| bar.tell(event), &|| stop.asked())?;
+    bar.finish();
+    if outcome == Outcome::Stopped {
+        bail!(
+            "stopped at step {}; go on with: coto train {} --resume{}",
+            run.step(),
+            args.run.config.display(),
+            args.run
+                .set
+                .iter()
+                .map(|set| format!(" --set '{set}'"))
+                .collect::<String>(),
+        );
+    }
+    eprintln!("adapter written to {}", run.path("adapter").display());
+    if run.task().test.is_some() {
+        let scores = run.evaluate_test()?;
+        save(&run.path("result.json"), &scores)?;
+        print_scores(&scores, args.json)?;
+    }
+    Ok(())
+}
+
+/// Ctrl-C as a wish to stop between two steps; a second one ends the program at once.
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    pub fn on_interrupt() -> Result<Self> {
+        let flag = Arc::new(AtomicBool::new(false));
+        let set = flag.clone();
+        ctrlc::set_handler(move || {
+            if set.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+        })
+        .context("cannot listen for Ctrl-C")?;
+        Ok(Self(flag))
+    }
+
+    pub fn asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A progress bar with loss, speed and the time to come; on a terminal only.
+pub struct Bar {
+    bar: ProgressBar,
+    loss: Option<f64>,
+}
+
+impl Bar {
+    pub fn new(name: &str, steps: usize, done: usize) -> Self {
+        let bar = if std::io::stderr().is_terminal() {
+            ProgressBar::new(steps as u64)
+        } else {
+            ProgressBar::hidden()
+        };
+        let style = "{prefix:14} {bar:30} {pos}/{len} {msg} · {per_sec} · {eta} to go";
+        bar.set_style(ProgressStyle::with_template(style).expect("a fixed template"));
+        bar.set_prefix(name.to_owned());
+        bar.set_position(done as u64);
+        bar.reset_eta();
+        Self { bar, loss: None }
+    }
+
+    pub fn tell(&mut self, event: &Event) {
+        match event {
+            Event::Step(step) => {
+                let loss = f64::from(step.loss);
+                let smooth = self.loss.map_or(loss, |old| 0.95 * old + 0.05 * loss);
+                self.loss = Some(smooth);
+                self.bar.set_message(format!("loss {smooth:.3}"));
+                self.bar.inc(1);
+            }
+            Event::Eval(eval) => {
+                let scores = &eval.scores;
+                let line = format!(
+                    "step {}: validation loss {:.4}, accuracy {:.4}",
+                    eval.step, scores.loss, scores.accuracy
+                );
+                self.bar.suspend(|| eprintln!("{line}"));
+            }
+        }
+    }
+
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+pub fn print_scores(scores: &coto_train::Scores, json: bool) -> Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(scores)?);
+    } else {
+        println!(
+            "loss {:.4}  accuracy {:.4}  macro-F1 {:.4}  Matthews {:.4}",
+            scores.loss, scores.accuracy, scores.macro_f1, scores.matthews
+        );
+    }
+    Ok(())
+}
+
+/// Writes JSON beside its place and renames it into it.
+pub fn save(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+    coto_train::write_atomic(path, &serde_json::to_vec_pretty(value)?)?;
+    Ok(())
+}
