@@ -158,12 +158,19 @@ fn from_host(
             expected: stored,
         });
     }
-    let values = tensor.to_f32()?;
-    Ok(if is_vector(spec) {
-        Tensor::from_data(TensorData::new(values, [rows, cols]), device)
-    } else {
-        Tensor::<2>::from_data(TensorData::new(values, [cols, rows]), device).transpose()
-    })
+    let mut values = tensor.to_f32()?;
+    if !is_vector(spec) {
+        // Transposed here and not as a view of the tensor: products of another layout are rounded otherwise, and a set read
+        // again would not repeat the outputs of the set that was saved.
+        let stored = values;
+        values = (0..rows * cols)
+            .map(|i| stored[i % cols * rows + i / cols])
+            .collect();
+    }
+    Ok(Tensor::from_data(
+        TensorData::new(values, [rows, cols]),
+        device,
+    ))
 }
 
 /// Twice every rank at the same scale.

@@ -106,9 +106,11 @@ impl Init {
             }
             Self::Olora => {
                 // PyTorch factors its own [out, in]: B = Q's columns, A = R's rows.
-                let (q, r) = linalg::qr(base.weight().transpose(), true);
-                let a = r.slice([0..rank, 0..inputs]).transpose();
-                let b = q.slice([0..outputs, 0..rank]).transpose();
+                // Only r columns are factored, for Q's first r depend on no other.
+                let columns = base.weight().slice([0..rank, 0..outputs]).transpose();
+                let (q, _) = linalg::qr(columns, true);
+                let a = base.weight().matmul(q.clone());
+                let b = q.transpose();
                 vec![a.clone(), b.clone(), a, b]
             }
         })

@@ -36,7 +36,7 @@ pub use error::Error;
 pub use eval::Predictions;
 pub use head::Head;
 pub use metrics::Scores;
-pub use optim::AdamW;
+pub use optim::{AdamW, Update};
 pub use rate::{Decay, Rate};
 pub use run::{Plan, Run};
 pub use task::{Split, Task};

@@ -37,7 +37,8 @@ fn matrix(view: &TensorView) -> Result<Tensor<2>> {
 /// The elements, row by row.
 pub fn values(matrix: Tensor<2>) -> Result<Vec<f32>> {
     let data = matrix.into_data().convert::<f32>();
-    data.to_vec().map_err(|error| anyhow::anyhow!("{error:?}"))
+    data.try_into_vec()
+        .map_err(|error| anyhow::anyhow!("{error:?}"))
 }
 
 /// The largest difference between two elements; not a number if any is not.
