@@ -127,23 +127,21 @@ impl Ours {
         let loss = loss.div_scalar(ROWS as f64);
         let grads = loss.backward();
         let gradients = tracked.gradients(&grads);
-        let update = |(factor, gradient): (Factor, _)| {
-            let Factor { name, tensor, .. } = factor;
-            Update {
-                name,
-                tensor,
-                gradient,
-                lr: 1e-3,
-            }
-        };
-        let updates = self
-            .adapters
-            .factors()
-            .into_iter()
-            .zip(gradients)
-            .map(update)
+        let updates = self.adapters.factors().into_iter().zip(gradients);
+        let updates = updates
+            .map(|(factor, gradient)| update(factor, gradient))
             .collect();
         self.optimiser.step(updates);
+    }
+}
+
+fn update(factor: Factor<'_>, gradient: Option<Tensor<2>>) -> Update<'_> {
+    let Factor { name, tensor, .. } = factor;
+    Update {
+        name,
+        tensor,
+        gradient,
+        lr: 1e-3,
     }
 }
 

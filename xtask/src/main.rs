@@ -1,6 +1,7 @@
 //! Chores of the workspace, one verb each: `cargo xtask <verb>`.
 
 mod assets;
+mod bench;
 mod parity;
 
 use clap::Parser;
@@ -10,6 +11,8 @@ use clap::Parser;
 enum Verb {
     /// Make the committed folder `assets/` from published packages.
     Assets(assets::Args),
+    /// Time one training step beside PyTorch + PEFT.
+    Bench(bench::Args),
     /// Compare models and adapters with transformers and PEFT, on a real checkpoint.
     Parity(parity::Args),
 }
@@ -17,6 +20,7 @@ enum Verb {
 fn main() -> anyhow::Result<()> {
     match Verb::parse() {
         Verb::Assets(args) => assets::run(&args),
+        Verb::Bench(args) => bench::run(&args),
         Verb::Parity(args) => parity::run(&args),
     }
 }

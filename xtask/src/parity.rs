@@ -12,7 +12,7 @@ use burn::tensor::Device;
 use coto_models::Bert;
 
 use checks::Checks;
-use python::Python;
+pub use python::Python;
 
 /// Arguments of the verb.
 #[derive(clap::Args)]

@@ -12,7 +12,7 @@ use coto_coalition::{Coalition, Grouping, Module as Place, Players, stream};
 use coto_peft::Config;
 use rand::RngExt;
 
-use crate::{AdapterConfig, Error, Variants};
+use crate::{AdapterConfig, Error, Init, Variants};
 
 /// A gated low-rank update of one weight matrix.
 #[derive(Debug, Module)]
@@ -75,7 +75,8 @@ impl Gates {
 /// is taken for the layer. Only `lora` and `rslora`, and only their default initialisation, have this form.
 ///
 /// # Errors
-/// As [`AdapterSet::new`](crate::AdapterSet::new); [`Error::Variant`] for another variant.
+/// As [`AdapterSet::new`](crate::AdapterSet::new); [`Error::Variant`], [`Error::Init`] and [`Error::Dropout`] for what a weight
+/// alone cannot have.
 pub fn adapt_module<M: Module>(
     module: M,
     config: &AdapterConfig,
@@ -87,6 +88,19 @@ pub fn adapt_module<M: Module>(
         return Err(Error::Variant {
             name: config.variant.clone(),
             known,
+        });
+    }
+    if config.init != Init::Kaiming {
+        let (variant, allowed) = ("foreign", "`kaiming`");
+        return Err(Error::Init {
+            variant,
+            init: config.init,
+            allowed,
+        });
+    }
+    if config.dropout != 0.0 {
+        return Err(Error::Dropout {
+            dropout: config.dropout,
         });
     }
     let peft = config.to_peft(&Variants::default())?;
@@ -179,5 +193,99 @@ impl Reparameterizer for Adapt {
             on: on.clone(),
         };
         (param, Some(gate))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::nn::{Linear, LinearConfig};
+    use burn::optim::{AdamWConfig, GradientsParams};
+    use burn::tensor::{Device, Distribution};
+
+    #[derive(Debug, Module)]
+    struct Mlp {
+        up: Linear,
+        down: Linear,
+    }
+
+    impl Mlp {
+        fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+            self.down.forward(self.up.forward(x))
+        }
+    }
+
+    fn mlp() -> (Mlp, Tensor<2>) {
+        let device = Device::flex().autodiff();
+        let up = LinearConfig::new(4, 6).init(&device);
+        let down = LinearConfig::new(6, 3).init(&device);
+        (
+            Mlp { up, down },
+            Tensor::random([5, 4], Distribution::Default, &device),
+        )
+    }
+
+    #[test]
+    fn a_shut_gate_gives_the_base_and_no_gradient_and_its_adapter_stays() {
+        let (base, x) = mlp();
+        let (model, gates) = adapt_module(
+            base.clone(),
+            &AdapterConfig::lora(2, 4.0),
+            &Grouping::Module,
+            1,
+        )
+        .unwrap();
+        assert_eq!(gates.players().names(), ["up", "down"]);
+        assert_eq!(
+            model.num_params(),
+            base.num_params() + 2 * (4 + 6) + 2 * (6 + 3)
+        );
+        let on = Coalition::from_players(2, [1]);
+        gates.set(&on);
+        let mut optimiser = AdamWConfig::new().init();
+        let mut model = model;
+        let before = model
+            .up
+            .weight
+            .reparameterization::<LoraGate>()
+            .unwrap()
+            .a
+            .val()
+            .into_data();
+        for _ in 0..2 {
+            let grads = model.forward(x.clone()).sum().backward();
+            let grads = GradientsParams::from_grads(grads, &model);
+            assert_eq!(grads.len(), 2, "A and B of `down` alone");
+            model = optimiser.step(0.1, model, grads);
+        }
+        let after = model
+            .up
+            .weight
+            .reparameterization::<LoraGate>()
+            .unwrap()
+            .a
+            .val()
+            .into_data();
+        after.assert_eq(&before, true);
+        let changed = model.forward(x.clone()).into_data();
+        gates.set(&Coalition::empty(2));
+        let off = model.forward(x.clone()).into_data();
+        off.assert_eq(&base.forward(x).into_data(), true);
+        assert_ne!(off, changed);
+    }
+
+    #[test]
+    fn what_a_weight_cannot_have_is_refused() {
+        let config = AdapterConfig::lora(2, 4.0);
+        for config in [
+            config.clone().dropout(0.1),
+            config.clone().init(Init::Pissa),
+            config.variant("dora"),
+        ] {
+            assert!(
+                adapt_module(mlp().0, &config, &Grouping::Layer, 1).is_err(),
+                "{config:?}"
+            );
+        }
     }
 }

@@ -61,6 +61,12 @@ pub enum Error {
         /// The shape that fits.
         expected: Vec<usize>,
     },
+    /// Input dropout where the input is not seen.
+    #[error("dropout {dropout} on a foreign module: its weight does not see the input; use 0")]
+    Dropout {
+        /// The dropout asked for.
+        dropout: f64,
+    },
     /// A checkpoint without a tensor of the adapters.
     #[error("the checkpoint has no tensor `{name}`: it is of other adapters")]
     State {

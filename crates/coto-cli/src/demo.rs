@@ -129,7 +129,6 @@ pub fn run(args: &DemoArgs) -> Result<()> {
 }
 
 fn config(args: &DemoArgs, name: &str, seed: u64, preset: Preset) -> RunConfig {
-    let file = |split: &str| format!("{}/{split}.jsonl.gz", args.task.folder()).into();
     RunConfig {
         out: args.out.join(name),
         seed,
@@ -138,17 +137,7 @@ fn config(args: &DemoArgs, name: &str, seed: u64, preset: Preset) -> RunConfig {
             name: MODEL.to_owned(),
             pooling: Default::default(),
         },
-        data: DataConfig {
-            train: file("train"),
-            validation: Some(file("validation")),
-            test: Some(file("test")),
-            text: "text".to_owned(),
-            pair: None,
-            label: "label".to_owned(),
-            max_tokens: 64,
-            few_shot: Some(ROWS_A_CLASS),
-            few_shot_seed: 0,
-        },
+        data: DataConfig::few_shot(args.task.folder(), ROWS_A_CLASS),
         head: HeadConfig::default(),
         adapter: AdapterConfig::lora(RANK, 2.0 * RANK as f64),
         players: Default::default(),

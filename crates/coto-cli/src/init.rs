@@ -28,7 +28,7 @@ few_shot = 20                 # rows a class; leave out to train on all of them
 
 [head]
 kind = "probe"                # probe: fitted on frozen features, then frozen; trained: learned with the adapters
-l2 = 1e-3
+l2 = 0.03
 
 [adapter]
 variant = "lora"              # lora, rslora, dora, hira

@@ -1,1 +1,25 @@
 //! CoTo for Rust: one name for all its crates.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`coalition`] | who is switched on: coalitions, players, random streams |
+//! | [`schedule`] | when: the activation curves of CoTo, CopRA and stochastic depth |
+//! | [`adapters`] | LoRA, rsLoRA, DoRA, HiRA on the activation path |
+//! | [`models`] | frozen layered models |
+//! | [`data`] | labelled text |
+//! | [`train`] | run files, the loop, checkpoints |
+//! | [`merge`] | joining adapters |
+//! | [`peft`] | the exchange format of Python's PEFT |
+//! | [`report`] | pictures of results |
+//! | [`kernels`] | fused operations |
+
+pub use coto_adapters as adapters;
+pub use coto_coalition as coalition;
+pub use coto_data as data;
+pub use coto_kernels as kernels;
+pub use coto_merge as merge;
+pub use coto_models as models;
+pub use coto_peft as peft;
+pub use coto_report as report;
+pub use coto_schedule as schedule;
+pub use coto_train as train;

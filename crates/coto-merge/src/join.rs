@@ -133,3 +133,114 @@ fn unlike(adapter: &Adapter, reason: &str) -> Error {
         reason: reason.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, Distribution, Tolerance};
+    use coto_adapters::{AdapterConfig, Base, FrozenLinear};
+    use coto_coalition::{Grouping, Module};
+
+    struct One(Vec<Module>, FrozenLinear);
+
+    impl Base for One {
+        fn modules(&self) -> &[Module] {
+            &self.0
+        }
+        fn linear(&self, _: usize) -> &FrozenLinear {
+            &self.1
+        }
+    }
+
+    fn model() -> One {
+        let weight = Tensor::random([5, 7], Distribution::Default, &Device::flex());
+        One(
+            vec![Module::new("l.0.q", Some(0), "q")],
+            FrozenLinear::new(0, weight, None),
+        )
+    }
+
+    fn adapter(model: &One, config: &AdapterConfig, seed: u64) -> AdapterSet {
+        let mut set = AdapterSet::new(model, config, &Grouping::Layer, seed).unwrap();
+        for factor in set.factors() {
+            let noise =
+                Tensor::random(factor.tensor.dims(), Distribution::Default, &Device::flex());
+            *factor.tensor = factor.tensor.clone() + noise;
+        }
+        set
+    }
+
+    fn delta(set: &AdapterSet, model: &One) -> Tensor<2> {
+        set.adapters()[0].delta(model.linear(0))
+    }
+
+    fn close(a: Tensor<2>, b: Tensor<2>) {
+        a.into_data()
+            .assert_approx_eq::<f32>(&b.into_data(), Tolerance::absolute(1e-5));
+    }
+
+    #[test]
+    fn a_mixture_averages_the_weight_changes_whatever_the_ranks() {
+        let model = model();
+        let a = adapter(&model, &AdapterConfig::lora(2, 4.0), 1);
+        let b = adapter(&model, &AdapterConfig::lora(3, 9.0).variant("rslora"), 2);
+        assert!(matches!(
+            mix(&[&a, &b], &[0.3, 0.7]),
+            Err(Error::Modules { index: 1, .. })
+        ));
+        let b = adapter(&model, &AdapterConfig::lora(3, 9.0), 2);
+        let expected = delta(&a, &model).mul_scalar(0.3) + delta(&b, &model).mul_scalar(0.7);
+        let mixed = mix(&[&a, &b], &[0.3, 0.7]).unwrap();
+        close(delta(&mixed, &model), expected.clone());
+        let folder = mixed.to_folder().unwrap();
+        let read = AdapterSet::from_folder(&model, &folder, &Grouping::Layer).unwrap();
+        close(delta(&read, &model), expected);
+    }
+
+    #[test]
+    fn one_adapter_at_weight_one_reproduces_itself() {
+        let model = model();
+        let set = adapter(&model, &AdapterConfig::lora(2, 4.0), 1);
+        for joined in [
+            fuse(&[&set], &[1.0]).unwrap(),
+            mix(&[&set], &[1.0]).unwrap(),
+        ] {
+            close(delta(&joined, &model), delta(&set, &model));
+        }
+    }
+
+    #[test]
+    fn fusion_averages_the_factors() {
+        let model = model();
+        let config = AdapterConfig::lora(2, 4.0);
+        let (a, b) = (adapter(&model, &config, 1), adapter(&model, &config, 2));
+        let fused = fuse(&[&a, &b], &[0.5, 0.5]).unwrap();
+        let half = |i| (a.adapters()[0].factor(i) + b.adapters()[0].factor(i)).mul_scalar(0.5);
+        close(
+            delta(&fused, &model),
+            half(0).matmul(half(1)).mul_scalar(2.0),
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_joined_is_named() {
+        let model = model();
+        let dora = adapter(&model, &AdapterConfig::lora(2, 4.0).variant("dora"), 1);
+        let error = mix(&[&dora], &[1.0]).unwrap_err().to_string();
+        assert!(error.contains("l.0.q") && error.contains("dora"), "{error}");
+        let (two, three) = (AdapterConfig::lora(2, 4.0), AdapterConfig::lora(3, 4.0));
+        let (a, b) = (adapter(&model, &two, 1), adapter(&model, &three, 1));
+        assert!(matches!(
+            fuse(&[&a, &b], &[0.5, 0.5]),
+            Err(Error::Unlike { .. })
+        ));
+        assert_eq!(
+            fuse(&[&a], &[]).unwrap_err(),
+            Error::Weights {
+                adapters: 1,
+                weights: 0
+            }
+        );
+        assert_eq!(mix(&[], &[]).unwrap_err(), Error::Empty);
+    }
+}

@@ -187,7 +187,12 @@ fn hostile_texts_come_out_as_texts() {
     summary["runs"][0]["name"] = json!("</td><i>");
     let dir = folder(&summary);
     let side = json!({"players": ["</text><u>", "\"><a"], "seed": "<s>"});
-    fs::write(dir.path().join("lora-1/coto.json"), side.to_string()).unwrap();
+    fs::create_dir_all(dir.path().join("lora-1/adapter")).unwrap();
+    fs::write(
+        dir.path().join("lora-1/adapter/coto.json"),
+        side.to_string(),
+    )
+    .unwrap();
 
     let page = fs::read_to_string(coto_report::demo(dir.path()).unwrap()).unwrap();
     assert_stands_alone(&page);

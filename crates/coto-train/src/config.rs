@@ -91,6 +91,24 @@ pub struct DataConfig {
     pub few_shot_seed: u64,
 }
 
+impl DataConfig {
+    /// An embedded task, with `rows` training rows a class.
+    pub fn few_shot(task: &str, rows: usize) -> Self {
+        let file = |split: &str| format!("{task}/{split}.jsonl.gz").into();
+        Self {
+            train: file("train"),
+            validation: Some(file("validation")),
+            test: Some(file("test")),
+            text: text(),
+            pair: None,
+            label: label(),
+            max_tokens: 64,
+            few_shot: Some(rows),
+            few_shot_seed: 0,
+        }
+    }
+}
+
 fn text() -> String {
     "text".to_owned()
 }
@@ -128,7 +146,7 @@ impl Default for HeadConfig {
     fn default() -> Self {
         Self {
             kind: HeadKind::Probe,
-            l2: 1e-3,
+            l2: 0.03,
         }
     }
 }
@@ -195,7 +213,7 @@ pub struct EvalConfig {
     pub batch_size: usize,
     /// Stop when the validation loss has not improved in so many evaluations, and keep the best; 0: never.
     pub patience: usize,
-    /// Write a checkpoint every so many steps; 0: only when stopped.
+    /// Write a checkpoint every so many steps; 0: only when stopped and at the end.
     pub checkpoint_every: usize,
 }
 

@@ -86,7 +86,8 @@ impl Head {
         self.weight.shape().num_elements() + self.bias.shape().num_elements()
     }
 
-    pub(crate) fn tracked(&self) -> Self {
+    /// A copy that records gradients.
+    pub fn tracked(&self) -> Self {
         let track = |tensor: &Tensor<2>| tensor.clone().autodiff().require_grad();
         Self {
             weight: track(&self.weight),
@@ -109,8 +110,8 @@ impl Head {
             ("bias", view(vec![classes], &bias)),
         ];
         let labels = serde_json::to_string(labels).expect("strings");
-        let metadata =
-            [("format", "pt"), ("labels", &labels)].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        // One entry only: the bytes must not hang on the order of a hash map.
+        let metadata = [("labels".to_owned(), labels)];
         let file = safetensors::serialize(tensors, Some(metadata.into())).expect("valid views");
         atomic::write(path, &file)
     }

@@ -24,6 +24,11 @@ impl Python {
         Ok(Self(program))
     }
 
+    /// The interpreter.
+    pub fn program(&self) -> &Path {
+        &self.0
+    }
+
     /// Runs a verb of the script.
     pub fn script(&self, verb: &str, folders: &[&Path]) -> Result<()> {
         let mut command = Command::new(&self.0);
