@@ -15,7 +15,7 @@ impl FrozenLinear {
     /// The linear that is number `module` in its model's list of modules.
     ///
     /// # Shapes
-    /// `weight` [in, out], the transpose of PyTorch's; `bias` [out].
+    /// `weight` [in, out], the transpose of PyTorch's; `bias` (out).
     pub fn new(module: usize, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Self {
         Self {
             module,
@@ -35,7 +35,7 @@ impl FrozenLinear {
         self.weight.clone()
     }
 
-    /// b, [out].
+    /// b, (out).
     pub fn bias(&self) -> Option<Tensor<1>> {
         self.bias.clone()
     }

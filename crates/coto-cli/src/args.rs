@@ -75,7 +75,7 @@ pub struct RunArgs {
     /// Set a value of the run file, as in `optim.lr=1e-3`; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Where to run: cpu, wgpu[:n], cuda[:n]; the run file's by default
+    /// Where to run: cpu, wgpu, wgpu:n, cuda, cuda:n; the run file's by default
     #[arg(long)]
     pub device: Option<String>,
 }
@@ -131,7 +131,7 @@ pub struct DemoArgs {
     /// Optimiser steps of each run
     #[arg(long, default_value_t = 960)]
     pub steps: usize,
-    /// Where to run: cpu, wgpu[:n], cuda[:n]
+    /// Where to run: cpu, wgpu, wgpu:n, cuda, cuda:n
     #[arg(long, default_value = "cpu")]
     pub device: String,
     /// Print the summary as JSON

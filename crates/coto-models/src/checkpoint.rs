@@ -74,7 +74,7 @@ impl<'a> Weights<'a> {
         self
     }
 
-    /// A vector, [len].
+    /// A vector of `len` numbers.
     ///
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::Shape`], [`Error::Dtype`], [`Error::NotFinite`].

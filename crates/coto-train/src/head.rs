@@ -95,7 +95,7 @@ impl Head {
         }
     }
 
-    /// Writes `weight` [classes, d] and `bias` [classes], as PyTorch's linear has them, with the labels' names.
+    /// Writes `weight` (classes × d) and `bias` (classes), as PyTorch's linear has them, with the labels' names.
     ///
     /// # Errors
     /// [`Error::Io`].

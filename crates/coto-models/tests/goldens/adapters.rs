@@ -51,6 +51,23 @@ fn a_folder_read_and_written_is_the_same_to_the_byte() {
 }
 
 #[test]
+fn a_set_read_again_repeats_the_outputs_of_the_saved_one_bit_for_bit() {
+    let model = bert("bert");
+    for name in VARIANTS {
+        let config = AdapterConfig::lora(3, 6.0).variant(name);
+        let mut saved = AdapterSet::new(&model, &config, &Grouping::Layer, 1).unwrap();
+        for factor in saved.factors() {
+            *factor.tensor = factor.tensor.clone().add_scalar(0.1);
+        }
+        let folder = saved.to_folder().unwrap();
+        let again = AdapterSet::from_folder(&model, &folder, &Grouping::Layer).unwrap();
+        let [first, second] =
+            [&saved, &again].map(|set| model.forward(&batch(), &Pass::new(set, &set.grand())));
+        assert_eq!(first.into_data(), second.into_data(), "{name}");
+    }
+}
+
+#[test]
 fn a_checkpoint_with_the_deltas_folded_in_gives_the_same_features() {
     let model = bert("bert");
     for name in VARIANTS {
