@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use coto_coalition::Grouping;
-use coto_peft::{Config, Folder, HostTensor, ParamKey, PeftType};
+use coto_peft::{Config, Folder, HostTensor, ParamKey, PeftType, Targets};
 use serde_json::Value;
 
 use crate::{Adapter, AdapterSet, Axis, Base, Error, FactorSpec, Variant, Variants};
@@ -27,6 +27,11 @@ impl AdapterSet {
         } else {
             self.config.clone()
         });
+        // PEFT, too, writes what `all-linear` came to: on another class of the same model it would mean more.
+        if folder.config.target_modules == Some(Targets::AllLinear) {
+            let paths = self.adapters.iter().map(|adapter| adapter.path.clone());
+            folder.config.target_modules = Some(Targets::List(paths.collect()));
+        }
         for adapter in &self.adapters {
             let (a, b) = adapter.low_rank();
             let others = adapter.factors[2..adapter.variant.factors().len()]

@@ -66,6 +66,8 @@ fn a_run_goes_from_its_file_to_scores_and_its_folder_answers_questions() {
     let adapter = json(dir, &["inspect", "out/adapter", "--json"]);
     assert_eq!(adapter["modules"].as_array().unwrap().len(), 12);
     assert_eq!(adapter["coto"]["schedule"]["preset"], "coto");
+    let config = fs::read_to_string(dir.join("out/adapter/adapter_config.json")).unwrap();
+    assert!(config.contains("encoder.layer.1.output.dense") && !config.contains("all-linear"));
     let targets = json(dir, &["targets", "model", "query", "--json"]);
     assert_eq!(targets[1]["path"], "encoder.layer.1.attention.self.query");
 
