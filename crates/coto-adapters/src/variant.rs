@@ -48,8 +48,9 @@ impl FactorSpec {
 /// The mathematics of one kind of adapter, without state: the tensors live in the [`Adapter`].
 ///
 /// A new variant is one file with one type that implements this trait, and one line where it joins
-/// [`Variants`]; [`Variants::with`] takes one from outside this crate. Nothing else knows it: targeting, coalitions,
-/// dropout, training, checkpoints and PEFT folders follow from what it says here.
+/// [`Variants`]; [`Variants::with`] takes one from outside this crate. Targeting, coalitions,
+/// dropout, training, checkpoints and PEFT folders follow from what it says here;
+/// only tensor names that PEFT folders have not had yet need a line in `coto_peft::Param` too.
 ///
 /// LoRA-FA (Zhang et al., arXiv 2308.03303) trains B and leaves A as it was drawn:
 ///
