@@ -1,33 +1,42 @@
-"""The same step in PyTorch + PEFT: MiniLM, 32 x 64 tokens, r = 8 on query and value, f32, two threads.
+"""The same step in PyTorch + PEFT: an encoder, r = 8 on query and value, f32, two threads.
 
-python peer.py MODEL_FOLDER ROUNDS -> milliseconds as JSON. A layer that is off runs its base linears alone, as in the
+python peer.py MODEL_FOLDER VARIANT ROWSxWIDTH ROUNDS -> milliseconds and MiB as JSON. A layer that is off runs its base linears alone, as in the
 published CoTo code.
 """
 
 import json
 import random
+import resource
 import sys
 import time
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import HiraConfig, LoraConfig, get_peft_model
 from transformers import AutoModel
 
-ROWS, WIDTH, CLASSES, COTO_STEPS = 32, 64, 26, 8
+CLASSES, COTO_STEPS = 26, 8
+folder, variant = sys.argv[1:3]
+ROWS, WIDTH = map(int, sys.argv[3].split("x"))
+rounds = int(sys.argv[4])
 torch.set_num_threads(2)
 torch.manual_seed(1)
 random.seed(1)
 
-folder, rounds = sys.argv[1], int(sys.argv[2])
 base = AutoModel.from_pretrained(folder, attn_implementation="sdpa")
-model = get_peft_model(base, LoraConfig(r=8, lora_alpha=16, target_modules=["query", "value"]))
+targets = ["query", "value"]
+config = {
+    "lora": lambda: LoraConfig(r=8, lora_alpha=16, target_modules=targets),
+    "dora": lambda: LoraConfig(r=8, lora_alpha=16, target_modules=targets, use_dora=True),
+    "hira": lambda: HiraConfig(r=8, target_modules=targets),
+}[variant]()
+model = get_peft_model(base, config)
 model.train()
 for module in model.modules():
     if isinstance(module, torch.nn.Dropout):
         module.p = 0.0
 layers = {}
 for name, module in model.named_modules():
-    if hasattr(module, "lora_A") and hasattr(module, "disable_adapters"):
+    if hasattr(module, "base_layer") and hasattr(module, "disable_adapters"):
         layers.setdefault(int(name.split("layer.")[1].split(".")[0]), []).append(module)
 L = len(layers)
 active = dict.fromkeys(range(L), True)
@@ -76,17 +85,17 @@ def timed(work):
 
 
 times = {}
+every = set(range(L))
 for round in range(rounds + 1):
-    every = set(range(L))
     quarter = {round % L, (round + 3) % L}
     draws = [draw(k * 1000 // COTO_STEPS + round) for k in range(COTO_STEPS)]
-    measures = {
-        "forward": timed(forward),
-        "step_all": timed(lambda: step(every)),
-        "step_quarter": timed(lambda: step(quarter)),
-        "coto_run": timed(lambda: [step(on) for on in draws]) / COTO_STEPS,
-    }
-    if round:
+    measures = {"step_all": timed(lambda: step(every))}
+    if rounds:
+        measures["forward"] = timed(forward)
+        measures["step_quarter"] = timed(lambda: step(quarter))
+        measures["coto_run"] = timed(lambda: [step(on) for on in draws]) / COTO_STEPS
+    if round or not rounds:
         for name, ms in measures.items():
             times.setdefault(name, []).append(ms)
+times["peak_memory"] = [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]
 print(json.dumps(times))

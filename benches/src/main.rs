@@ -1,7 +1,8 @@
-//! One training step, timed: MiniLM, 32 × 64 tokens, r = 8 on query and value. Prints milliseconds as JSON.
+//! One training step, timed: an encoder, r = 8 on query and value. Prints milliseconds and MiB as JSON.
 //!
-//! `cargo run --release -p coto-benches -- [model folder] [rounds]`. Every round times each measure once, so that a
-//! disturbance of the machine falls on all of them alike. A step is forward, loss, backward and AdamW.
+//! `coto-benches MODEL VARIANT ROWSxWIDTH ROUNDS`, where the variant `burn` is burn's own LoRA on burn's own encoder of
+//! MiniLM's shape. Every round times each measure once, so that a disturbance of the machine falls on all of them alike. A
+//! step is forward, loss, backward and AdamW. `cargo xtask bench` sets PyTorch beside it.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -21,47 +22,59 @@ use coto_train::{AdamW, Head, OptimConfig, Update};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const ROWS: usize = 32;
-const WIDTH: usize = 64;
 const RANK: usize = 8;
 const CLASSES: usize = 26;
 /// Steps of the CoTo run whose mean is taken, spread evenly over the schedule.
 const COTO_STEPS: usize = 8;
 
 fn main() {
-    let mut args = std::env::args().skip(1);
-    let model = args.next().unwrap_or_else(|| "all-MiniLM-L6-v2".to_owned());
-    let rounds: usize = args
-        .next()
-        .map_or(5, |n| n.parse().expect("a number of rounds"));
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [model, variant, shape, rounds] = args.as_slice() else {
+        panic!("arguments: MODEL VARIANT ROWSxWIDTH ROUNDS");
+    };
+    let (rows, width) = shape.split_once('x').expect("a shape such as 32x64");
+    let [rows, width, rounds] = [rows, width, rounds].map(|n| n.parse().expect("a number"));
     let device = Device::flex();
-    let mut ours = Ours::new(&model, &device);
-    let mut theirs = Theirs::new(&device);
     let mut times: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    for round in 0..=rounds {
-        let mut note = |name, ms| {
-            // The first round warms up.
-            if round > 0 {
-                times.entry(name).or_default().push(ms);
-            }
-        };
+    // The first round warms up; alone it tells the time from the start to the first step.
+    let mut note = |round: usize, name, ms| {
+        if round > 0 || rounds == 0 {
+            times.entry(name).or_default().push(ms);
+        }
+    };
+    if variant == "burn" {
+        let mut theirs = Theirs::new([rows, width], &device);
+        (0..=rounds).for_each(|round| note(round, "step_all", time(|| theirs.step())));
+    } else {
+        let mut ours = Ours::new(model, variant, [rows, width], &device);
         let grand = ours.adapters.grand();
-        note("forward", time(|| ours.forward()));
-        note("step_all", time(|| ours.step(&grand)));
-        let n = grand.players();
-        let quarter = Coalition::from_players(
-            n,
-            [round % n, (round + 3) % n].into_iter().take(n.div_ceil(4)),
-        );
-        note("step_quarter", time(|| ours.step(&quarter)));
-        let coalitions: Vec<Coalition> = (0..COTO_STEPS)
-            .map(|k| ours.sampler.draw(k * 1000 / COTO_STEPS + round))
-            .collect();
-        let run = time(|| coalitions.iter().for_each(|coalition| ours.step(coalition)));
-        note("coto_run", run / COTO_STEPS as f64);
-        note("burn_lora_step_all", time(|| theirs.step()));
+        for round in 0..=rounds {
+            note(round, "step_all", time(|| ours.step(&grand)));
+            if rounds == 0 {
+                break;
+            }
+            note(round, "forward", time(|| ours.forward()));
+            let n = grand.players();
+            let quarter = [round % n, (round + 3) % n].into_iter().take(n.div_ceil(4));
+            let quarter = Coalition::from_players(n, quarter);
+            note(round, "step_quarter", time(|| ours.step(&quarter)));
+            let coalitions: Vec<Coalition> = (0..COTO_STEPS)
+                .map(|k| ours.sampler.draw(k * 1000 / COTO_STEPS + round))
+                .collect();
+            let run = time(|| coalitions.iter().for_each(|coalition| ours.step(coalition)));
+            note(round, "coto_run", run / COTO_STEPS as f64);
+        }
     }
+    note(1, "peak_memory", peak_memory());
     println!("{}", serde_json::to_string(&times).expect("numbers"));
+}
+
+/// The most memory that the process held, in MiB.
+fn peak_memory() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    kib.and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
 }
 
 fn time(mut work: impl FnMut()) -> f64 {
@@ -81,18 +94,20 @@ struct Ours {
 }
 
 impl Ours {
-    fn new(model: &str, device: &Device) -> Self {
+    fn new(model: &str, variant: &str, [rows, width]: [usize; 2], device: &Device) -> Self {
         let model = Bert::load(model, device).expect("a model");
-        let config = AdapterConfig::lora(RANK, 16.0).targets(["query", "value"]);
+        let config = AdapterConfig::lora(RANK, 16.0)
+            .variant(variant)
+            .targets(["query", "value"]);
         let adapters = AdapterSet::new(&model, &config, &Grouping::Layer, 1).expect("adapters");
         let schedule = Schedule::new(&ScheduleConfig::default(), 1000).expect("a schedule");
         let sampler = CoalitionSampler::new(schedule, adapters.players(), 1);
-        let ids: Vec<u32> = (0..ROWS * WIDTH)
+        let ids: Vec<u32> = (0..rows * width)
             .map(|i| 1000 + (i * 7919 % 20000) as u32)
             .collect();
         let zeros = vec![0; ids.len()];
-        let batch = TokenBatch::new(&ids, &zeros, &vec![true; ids.len()], ROWS, device);
-        let labels = (0..ROWS).map(|row| row % CLASSES).collect();
+        let batch = TokenBatch::new(&ids, &zeros, &vec![true; ids.len()], rows, device);
+        let labels = (0..rows).map(|row| row % CLASSES).collect();
         let weight = Tensor::random(
             [model.config().hidden_size, CLASSES],
             Distribution::Normal(0.0, 0.05),
@@ -124,7 +139,7 @@ impl Ours {
         let tracked = self.adapters.tracked();
         let features = self.model.forward(&self.batch, &Pass::new(&tracked, on));
         let (loss, _) = self.head.loss(features, &self.labels);
-        let loss = loss.div_scalar(ROWS as f64);
+        let loss = loss.div_scalar(self.labels.len() as f64);
         let grads = loss.backward();
         let gradients = tracked.gradients(&grads);
         let updates = self.adapters.factors().into_iter().zip(gradients);
@@ -155,7 +170,7 @@ struct Theirs {
 }
 
 impl Theirs {
-    fn new(device: &Device) -> Self {
+    fn new([rows, width]: [usize; 2], device: &Device) -> Self {
         let training = device.clone().autodiff();
         let lora = Lora::new(RANK, 16.0);
         let targets = ParamGroup::from_any_predicates(vec!["query", "value"]);
@@ -163,7 +178,7 @@ impl Theirs {
             .with_dropout(0.0)
             .init(&training)
             .apply_lora(lora.set_param_group(targets));
-        let input = Tensor::random([ROWS, WIDTH, 384], Distribution::Normal(0.0, 1.0), device);
+        let input = Tensor::random([rows, width, 384], Distribution::Normal(0.0, 1.0), device);
         let weight = Tensor::random([384, CLASSES], Distribution::Normal(0.0, 0.05), device);
         let head = Head {
             weight,
@@ -175,7 +190,7 @@ impl Theirs {
             optimiser,
             input,
             head,
-            labels: (0..ROWS).map(|row| row % CLASSES).collect(),
+            labels: (0..rows).map(|row| row % CLASSES).collect(),
         }
     }
 
@@ -183,10 +198,12 @@ impl Theirs {
         let states = self
             .model
             .forward(TransformerEncoderInput::new(self.input.clone()));
-        let features = states.mean_dim(1).reshape([ROWS, 384]);
+        let features = states.mean_dim(1).reshape([self.labels.len(), 384]);
         let (loss, _) = self.head.loss(features, &self.labels);
-        let grads =
-            GradientsParams::from_grads(loss.div_scalar(ROWS as f64).backward(), &self.model);
+        let grads = GradientsParams::from_grads(
+            loss.div_scalar(self.labels.len() as f64).backward(),
+            &self.model,
+        );
         self.model = self.optimiser.step(1e-3, self.model.clone(), grads);
     }
 }

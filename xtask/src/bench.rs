@@ -1,16 +1,18 @@
-//! `bench`: one training step, ours beside PyTorch + PEFT and burn's own LoRA, timed in turns in one session.
+//! `bench`: training steps, ours beside PyTorch + PEFT and burn's own LoRA, timed in turns in one session.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::parity::Python;
 
 const PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../benches/peer.py");
-const SHAPE: &str = "32x64";
+/// Burn's own LoRA stands beside PyTorch's.
+const BURN: &str = "burn";
 
 /// Arguments of the verb.
 #[derive(clap::Args)]
@@ -24,12 +26,32 @@ pub struct Args {
     /// Turns of both sides.
     #[arg(long, default_value_t = 3)]
     turns: usize,
+    /// Rounds in a turn.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Rows and width of the batch, one or more.
+    #[arg(long, value_delimiter = ',', default_value = "32x64,8x32,8x256")]
+    shapes: Vec<String>,
+    /// Adapters, one or more of lora, dora, hira and burn.
+    #[arg(long, value_delimiter = ',', default_value = "lora,dora,hira,burn")]
+    variants: Vec<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
+/// By measure, what each process found: milliseconds, or MiB.
 type Times = BTreeMap<String, Vec<f64>>;
+
+/// What one shape and variant came to, ours and the peer's.
+#[derive(Default)]
+struct Sides {
+    ours: Times,
+    peer: Times,
+}
+
+/// By shape, then by variant.
+type Found = BTreeMap<String, BTreeMap<String, Sides>>;
 
 /// Times both sides in turns and prints medians, spread and ratios.
 pub fn run(args: &Args) -> Result<()> {
@@ -46,39 +68,54 @@ pub fn run(args: &Args) -> Result<()> {
             scratch.path().join("model")
         }
     };
-    let (mut ours, mut peer) = (Times::new(), Times::new());
+    let ours = build()?;
+    let mut found = Found::new();
     for _ in 0..args.turns {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = Command::new(cargo);
-        command.args([
-            "run",
-            "--release",
-            "--quiet",
-            "--package",
-            "coto-benches",
-            "--",
-        ]);
-        take(&mut ours, command.arg(&model))?;
-        let mut command = Command::new(python.program());
-        take(
-            &mut peer,
-            command
-                .args(["-W", "ignore", PEER])
-                .arg(Path::new(&model))
-                .env("HF_HUB_OFFLINE", "1"),
-        )?;
+        for shape in &args.shapes {
+            for variant in &args.variants {
+                let run = |rounds: usize, into: &mut Times, mut command: Command| {
+                    command.arg(&model).args([variant, shape]);
+                    take(into, command.arg(rounds.to_string()), rounds == 0)
+                };
+                let variants = found.entry(shape.clone()).or_default();
+                let sides = variants.entry(variant.clone()).or_default();
+                for rounds in [args.rounds, 0] {
+                    run(rounds, &mut sides.ours, Command::new(&ours))?;
+                    if variant != BURN {
+                        let mut peer = Command::new(python.program());
+                        peer.args(["-W", "ignore", PEER]).env("HF_HUB_OFFLINE", "1");
+                        run(rounds, &mut sides.peer, peer)?;
+                    }
+                }
+            }
+        }
     }
     if args.json {
-        println!("{:#}", object(&ours, &peer));
+        println!("{:#}", object(&found));
     } else {
-        print!("{}", table(&ours, &peer));
+        print!("{}", table(&found));
     }
     Ok(())
 }
 
-fn take(times: &mut Times, command: &mut Command) -> Result<()> {
+/// Builds our side as a part of the whole workspace, so that burn is not compiled once more for it.
+fn build() -> Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--release", "--workspace", "--bins"])
+        .current_dir(&root)
+        .status()?;
+    ensure!(status.success(), "the benchmark does not compile");
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    Ok(target.join("release/coto-benches"))
+}
+
+/// Runs one process and notes what it prints; of one that only starts, how long it took and no more.
+fn take(times: &mut Times, command: &mut Command, startup: bool) -> Result<()> {
+    let start = Instant::now();
     let output = command
-        .arg("5")
         .output()
         .context("cannot start a side of the benchmark")?;
     ensure!(
@@ -86,7 +123,12 @@ fn take(times: &mut Times, command: &mut Command) -> Result<()> {
         "{}",
         String::from_utf8_lossy(&output.stderr).trim()
     );
-    let new: Times = serde_json::from_slice(&output.stdout)?;
+    let new: Times = if startup {
+        let ms = 1e3 * start.elapsed().as_secs_f64();
+        Times::from([("startup".to_owned(), vec![ms])])
+    } else {
+        serde_json::from_slice(&output.stdout)?
+    };
     new.into_iter()
         .for_each(|(name, values)| times.entry(name).or_default().extend(values));
     Ok(())
@@ -100,38 +142,52 @@ fn middle(values: &[f64]) -> (f64, f64) {
     (at(0.5), (at(0.75) - at(0.25)) / 2.0)
 }
 
-/// What burn's own LoRA is compared with: the same step in PyTorch.
-fn peer_of<'a>(peer: &'a Times, name: &str) -> Option<&'a Vec<f64>> {
-    peer.get(if name == "burn_lora_step_all" {
-        "step_all"
-    } else {
-        name
+/// Shape, variant, measure, ours and the peer's: burn's LoRA is compared with PyTorch's.
+fn rows(found: &Found) -> impl Iterator<Item = (&str, &str, &str, &[f64], &[f64])> {
+    found.iter().flat_map(|(shape, variants)| {
+        variants.iter().flat_map(move |(variant, sides)| {
+            let other = if variant == BURN { "lora" } else { variant };
+            let peer = variants.get(other).map(|sides| &sides.peer);
+            sides.ours.iter().filter_map(move |(measure, ours)| {
+                let theirs = peer?.get(measure)?;
+                Some((
+                    shape.as_str(),
+                    variant.as_str(),
+                    measure.as_str(),
+                    ours.as_slice(),
+                    theirs.as_slice(),
+                ))
+            })
+        })
     })
 }
 
-fn object(ours: &Times, peer: &Times) -> Value {
-    let measure = |(name, values): (&String, &Vec<f64>)| {
-        let (mine, theirs) = (middle(values).0, middle(peer_of(peer, name)?).0);
-        Some((
-            name.clone(),
-            json!({"ours": mine, "peer": theirs, "ratio": mine / theirs}),
-        ))
-    };
-    let measures: serde_json::Map<_, _> = ours.iter().filter_map(measure).collect();
-    json!({SHAPE: {"lora": measures}})
+fn object(found: &Found) -> Value {
+    let mut object = Map::new();
+    for (shape, variant, measure, ours, peer) in rows(found) {
+        let (ours, peer) = (middle(ours).0, middle(peer).0);
+        let shape = object.entry(shape).or_insert_with(|| json!({}));
+        if shape.get(variant).is_none() {
+            shape[variant] = json!({});
+        }
+        shape[variant][measure] = json!({"ours": ours, "peer": peer, "ratio": ours / peer});
+    }
+    Value::Object(object)
 }
 
-fn table(ours: &Times, peer: &Times) -> String {
-    let mut text = format!(
-        "| MiniLM, {SHAPE}, r = 8 on q and v | Rust, ms | PyTorch + PEFT, ms | ratio |\n|---|---|---|---|\n"
+fn table(found: &Found) -> String {
+    let mut text = String::from(
+        "| rows x width | adapter | measure | Rust | PyTorch + PEFT | ratio |\n|---|---|---|---|---|---|\n",
     );
-    for (name, values) in ours {
-        let Some(theirs) = peer_of(peer, name) else {
-            continue;
+    for (shape, variant, measure, ours, peer) in rows(found) {
+        let ((a, da), (b, db)) = (middle(ours), middle(peer));
+        let unit = if measure == "peak_memory" {
+            "MiB"
+        } else {
+            "ms"
         };
-        let ((a, da), (b, db)) = (middle(values), middle(theirs));
         text += &format!(
-            "| {name} | {a:.0} ± {da:.0} | {b:.0} ± {db:.0} | {:.2} |\n",
+            "| {shape} | {variant} | {measure} | {a:.0} ± {da:.0} {unit} | {b:.0} ± {db:.0} {unit} | {:.2} |\n",
             a / b
         );
     }
@@ -145,11 +201,20 @@ mod tests {
     #[test]
     fn medians_and_ratios_are_those_of_the_lists() {
         let times = |step: &[f64]| Times::from([("step_all".to_owned(), step.to_vec())]);
-        let (mut ours, peer) = (times(&[3.0, 9.0, 1.0, 4.0, 2.0]), times(&[2.0, 1.0, 2.0]));
-        ours.insert("burn_lora_step_all".to_owned(), vec![8.0]);
-        assert_eq!(middle(&ours["step_all"]), (3.0, 1.0));
-        let object = object(&ours, &peer);
+        let lora = Sides {
+            ours: times(&[3.0, 9.0, 1.0, 4.0, 2.0]),
+            peer: times(&[2.0, 1.0, 2.0]),
+        };
+        let burn = Sides {
+            ours: times(&[8.0]),
+            peer: Times::new(),
+        };
+        assert_eq!(middle(&lora.ours["step_all"]), (3.0, 1.0));
+        let variants = BTreeMap::from([("lora".to_owned(), lora), (BURN.to_owned(), burn)]);
+        let found = Found::from([("32x64".to_owned(), variants)]);
+        let object = object(&found);
         assert_eq!(object["32x64"]["lora"]["step_all"]["ratio"], 1.5);
-        assert_eq!(object["32x64"]["lora"]["burn_lora_step_all"]["ratio"], 4.0);
+        assert_eq!(object["32x64"]["burn"]["step_all"]["ratio"], 4.0);
+        assert!(table(&found).contains("| 32x64 | lora | step_all | 3 ± 1 ms | 2 ± 0 ms | 1.50 |"));
     }
 }

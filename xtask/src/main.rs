@@ -3,6 +3,7 @@
 mod assets;
 mod bench;
 mod parity;
+mod wgpu;
 
 use clap::Parser;
 
@@ -15,6 +16,8 @@ enum Verb {
     Bench(bench::Args),
     /// Compare models and adapters with transformers and PEFT, on a real checkpoint.
     Parity(parity::Args),
+    /// Run the goldens and a scheduled run on wgpu.
+    Wgpu(wgpu::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -22,5 +25,6 @@ fn main() -> anyhow::Result<()> {
         Verb::Assets(args) => assets::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Parity(args) => parity::run(&args),
+        Verb::Wgpu(args) => wgpu::run(&args),
     }
 }

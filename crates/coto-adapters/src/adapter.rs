@@ -86,6 +86,12 @@ impl Adapter {
         x.matmul(a).mul_scalar(self.scale).matmul(b)
     }
 
+    /// x W + b + s·(x A) B, [rows, in] → [rows, out].
+    pub fn added(&self, x: Tensor<2>, base: &FrozenLinear) -> Tensor<2> {
+        let (a, b) = self.low_rank();
+        coto_kernels::low_rank_linear(x, base.weight(), base.bias(), [a, b], self.scale)
+    }
+
     /// The adapted linear's output; `dropped` is `x` after dropout, where there is any.
     ///
     /// # Shapes

@@ -86,11 +86,16 @@ impl Variant for Dora {
         adapter: &Adapter,
     ) -> Tensor<2> {
         let ratio = Self::ratio(base, adapter);
-        let plain = x.clone().matmul(base.weight());
         match dropped {
-            None => base.add_bias((plain + adapter.update(x)) * ratio),
+            None => {
+                let (a, b) = adapter.low_rank();
+                let scale = adapter.scale();
+                let v = coto_kernels::low_rank_linear(x, base.weight(), None, [a, b], scale);
+                base.add_bias(v * ratio)
+            }
             // As in PEFT, the frozen product passes undropped and its correction dropped.
             Some(dropped) => {
+                let plain = x.matmul(base.weight());
                 let correction = dropped.clone().matmul(base.weight());
                 let correction = correction * ratio.clone().sub_scalar(1.0);
                 base.add_bias(plain) + correction + adapter.update(dropped) * ratio

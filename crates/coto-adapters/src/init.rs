@@ -116,3 +116,98 @@ impl Init {
         })
     }
 }
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, Distribution};
+    use coto_coalition::stream;
+
+    const DIMS: [usize; 2] = [24, 16];
+    const SCALE: f64 = 2.0;
+
+    fn base() -> FrozenLinear {
+        let weight = Tensor::random(DIMS, Distribution::Normal(0.0, 1.0), &Device::flex());
+        FrozenLinear::new(0, weight, None)
+    }
+
+    fn factors(init: Init, base: &FrozenLinear, rank: usize) -> Vec<Tensor<2>> {
+        let mut draws = stream(7, "init/tests");
+        let factors = init.factors(base, rank, SCALE, &mut draws).unwrap();
+        assert_eq!(factors[0].dims(), [DIMS[0], rank], "{init}");
+        assert_eq!(factors[1].dims(), [rank, DIMS[1]], "{init}");
+        factors
+    }
+
+    /// The largest magnitude.
+    fn size(x: Tensor<2>) -> f32 {
+        x.abs().max().into_scalar()
+    }
+
+    /// The Frobenius norm.
+    fn norm(x: Tensor<2>) -> f32 {
+        x.square().sum().sqrt().into_scalar()
+    }
+
+    #[test]
+    fn kaiming_fills_the_interval_of_pytorch_and_leaves_b_at_zero() {
+        let [a, b] = factors(Init::Kaiming, &base(), 8).try_into().unwrap();
+        let bound = (DIMS[0] as f32).sqrt().recip();
+        assert!(size(a.clone()) <= bound && size(a.clone()) > 0.9 * bound);
+        // Uniform numbers deviate by bound/√3.
+        let deviation = norm(a) / (8.0 * DIMS[0] as f32).sqrt();
+        assert!((deviation / bound * 3f32.sqrt() - 1.0).abs() < 0.15);
+        assert_eq!(size(b), 0.0);
+    }
+
+    #[test]
+    fn gaussian_deviates_by_one_over_the_rank() {
+        let [a, b] = factors(Init::Gaussian, &base(), 8).try_into().unwrap();
+        let deviation = norm(a) / (8.0 * DIMS[0] as f32).sqrt();
+        assert!((deviation * 8.0 - 1.0).abs() < 0.2, "{deviation}");
+        assert_eq!(size(b), 0.0);
+    }
+
+    #[test]
+    fn orthogonal_pairs_multiply_to_nothing_and_are_something() {
+        let [a, b] = factors(Init::Orthogonal, &base(), 6).try_into().unwrap();
+        assert!(size(a.clone().matmul(b.clone())) < 1e-6);
+        assert!(norm(a) > 0.1 && norm(b) > 0.1);
+        let odd = Init::Orthogonal.factors(&base(), 5, SCALE, &mut stream(7, "init/tests"));
+        assert!(odd.unwrap_err().to_string().contains("even rank"));
+    }
+
+    #[test]
+    fn pissa_takes_the_best_approximation_of_w() {
+        let base = base();
+        let [a, b, a0, b0] = factors(Init::Pissa, &base, 5).try_into().unwrap();
+        assert_eq!(size(a.clone() - a0) + size(b.clone() - b0), 0.0);
+        let rest = norm(base.weight() - a.matmul(b).mul_scalar(SCALE));
+        // Eckart and Young: what is left are the other singular values.
+        let (_, values, _) = linalg::svd::<2, 1>(base.weight(), 60);
+        let left = values.slice([5..DIMS[1]]).square().sum().sqrt();
+        let left: f32 = left.into_scalar();
+        assert!((rest / left - 1.0).abs() < 1e-3, "{rest} {left}");
+    }
+
+    #[test]
+    fn olora_takes_a_projection_of_w_onto_orthonormal_rows() {
+        let base = base();
+        let [a, b, a0, b0] = factors(Init::Olora, &base, 5).try_into().unwrap();
+        assert_eq!(size(a.clone() - a0) + size(b.clone() - b0), 0.0);
+        let unit = Tensor::eye(5, &Device::flex());
+        assert!(size(b.clone().matmul(b.clone().transpose()) - unit) < 1e-5);
+        assert!(size(base.weight().matmul(b.transpose()) - a) < 1e-4);
+    }
+
+    #[test]
+    fn factors_of_w_need_a_rank_that_w_has() {
+        for init in [Init::Pissa, Init::Olora] {
+            let error = init.factors(&base(), 17, SCALE, &mut stream(7, "init/tests"));
+            assert!(
+                error.unwrap_err().to_string().contains("smaller side"),
+                "{init}"
+            );
+        }
+    }
+}

@@ -50,7 +50,7 @@ impl FrozenLinear {
     /// # Shapes
     /// [rows, in] → [rows, out].
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.add_bias(x.matmul(self.weight()))
+        coto_kernels::linear(x, self.weight(), self.bias())
     }
 
     /// y + b, [rows, out] → the same.

@@ -69,8 +69,10 @@ impl Variant for Lora {
         base: &FrozenLinear,
         adapter: &Adapter,
     ) -> Tensor<2> {
-        let update = adapter.update(dropped.unwrap_or_else(|| x.clone()));
-        base.forward(x) + update
+        match dropped {
+            None => adapter.added(x, base),
+            Some(dropped) => base.forward(x) + adapter.update(dropped),
+        }
     }
 
     fn delta(&self, _: &FrozenLinear, adapter: &Adapter) -> Tensor<2> {

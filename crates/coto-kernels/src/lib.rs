@@ -1,4 +1,4 @@
-//! Fused tensor operations of the layered models: plain burn primitives by default, fast paths per backend.
+//! Fused tensor operations of the layered models: plain burn tensors by default, fast paths on the CPU.
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
@@ -8,13 +8,37 @@
 //! assert!((y.as_slice::<f32>().unwrap()[2] - 0.841_345).abs() < 1e-5);
 //! ```
 //!
-//! Every operation is a method of [`KernelOps`] with a body of ordinary primitives, which each backend may replace.
-//! The CPU backend (`flex`) does: burn runs element-wise work on one thread and its error function one number at a
-//! time; here both are vectorised by run-time dispatch and spread over the cores.
+//! Every operation is a function on tensors, differentiable in what a frozen model needs derivatives of. Its module holds
+//! three forms of it: `plain`, made of burn's tensors, for every backend and as the reference in the tests; and a forward and
+//! a hand-written backward for burn's CPU backend (`flex`), which by itself runs element-wise work on one thread and one
+//! number at a time. Here it is vectorised by run-time dispatch and spread over the cores, and what a product reads or
+//! writes anyway is not gone through twice.
 
-mod elementwise;
+mod attention;
 mod gelu;
-mod ops;
+mod linear;
+mod norm;
 
+pub use attention::attention;
 pub use gelu::gelu;
-pub use ops::KernelOps;
+pub use linear::{linear, low_rank_linear};
+pub use norm::residual_norm;
+
+#[cfg(feature = "flex")]
+mod matrix;
+#[cfg(feature = "flex")]
+mod memory;
+#[cfg(feature = "flex")]
+mod ops;
+#[cfg(feature = "flex")]
+mod simd;
+#[cfg(all(test, feature = "flex"))]
+mod testing;
+
+/// Whether the fast path takes a tensor: f32 on the CPU.
+fn fast<const D: usize>(x: &burn::tensor::Tensor<D>) -> bool {
+    #[cfg(feature = "flex")]
+    return x.dtype() == burn::tensor::DType::F32 && x.device() == burn::tensor::Device::flex();
+    #[cfg(not(feature = "flex"))]
+    return false;
+}

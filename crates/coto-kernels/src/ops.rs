@@ -1,77 +1,137 @@
-//! The operations as a backend extension, and their derivatives.
+//! The fast forms as a backend extension: what dispatches a tensor to the CPU backend, tracked or not.
 
-use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::{
-    grads::Gradients,
-    ops::{Backward, Ops, OpsKind},
-};
-use burn::backend::{Autodiff, Backend, Dispatch, backend_extension, tensor::FloatTensor};
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::tensor::{BoolTensor, FloatTensor};
+use burn::backend::{Autodiff, Backend, Flex, backend_extension};
 
-/// The fused operations, each made of ordinary primitives unless a backend has better.
-#[backend_extension(
-    Autodiff,
-    Flex: cfg(feature = "flex"),
-    Cube: cfg(any(feature = "wgpu", feature = "cuda"))
-)]
-pub trait KernelOps: Backend {
-    /// Exact GELU, x·Φ(x), any shape.
+use crate::{attention, gelu, linear, norm};
+
+/// Documented at the public functions. The macro knows no optional tensors: one without elements stands for none.
+#[backend_extension(Autodiff, Flex)]
+pub(crate) trait KernelOps: Backend {
+    fn gelu_exact(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    fn frozen_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    fn low_rank_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self>;
+
+    fn residual_norm(
+        x: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f32,
+    ) -> FloatTensor<Self>;
+
+    fn fused_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        blocked: BoolTensor<Self>,
+        rows: usize,
+        heads: usize,
+    ) -> FloatTensor<Self>;
+}
+
+impl KernelOps for Flex {
     fn gelu_exact(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        Self::gelu(x)
+        gelu::forward(x)
     }
 
-    /// The gradient of [`gelu_exact`](Self::gelu_exact): `grad`·(Φ(x) + x·φ(x)), shapes alike.
-    fn gelu_exact_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        Self::gelu_backward(x, grad)
+    fn frozen_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        linear::forward(&x, &weight, &bias)
+    }
+
+    fn low_rank_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        linear::low_rank_forward(&x, &weight, &bias, &a, &b, scale).0
+    }
+
+    fn residual_norm(
+        x: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f32,
+    ) -> FloatTensor<Self> {
+        norm::forward(x, y, gamma, beta, epsilon)
+    }
+
+    fn fused_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        blocked: BoolTensor<Self>,
+        rows: usize,
+        heads: usize,
+    ) -> FloatTensor<Self> {
+        attention::forward(q, k, v, blocked, rows, heads)
     }
 }
 
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-impl KernelOps for burn::backend::Cube {}
-
-#[cfg(feature = "flex")]
-impl KernelOps for burn::backend::Flex {
+impl<C: CheckpointStrategy> KernelOps for Autodiff<Flex, C> {
     fn gelu_exact(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        crate::gelu::flex(x)
+        gelu::tracked::<C>(x)
     }
 
-    fn gelu_exact_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        crate::gelu::flex_backward(x, grad)
+    fn frozen_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        linear::tracked::<C>(x, weight, bias)
     }
-}
 
-impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
-    fn gelu_exact(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct Gelu;
-
-        impl<B: KernelOps> Backward<B, 1> for Gelu {
-            type State = FloatTensor<B>;
-
-            fn backward(
-                self,
-                ops: Ops<Self::State, 1>,
-                grads: &mut Gradients,
-                _checkpointer: &mut Checkpointer,
-            ) {
-                let [parent] = ops.parents;
-                let grad = grads.consume::<B>(&ops.node);
-                if let Some(node) = parent {
-                    grads.register::<B>(node.id, B::gelu_exact_backward(ops.state, grad));
-                }
-            }
-        }
-
-        match Gelu.prepare::<C>([x.node()]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => {
-                let x = x.into_primitive();
-                prep.finish(x.clone(), B::gelu_exact(x))
-            }
-            OpsKind::UnTracked(prep) => prep.finish(B::gelu_exact(x.into_primitive())),
-        }
+    fn low_rank_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        linear::low_rank_tracked::<C>(x, weight, bias, a, b, scale)
     }
-}
 
-/// One tensor through one operation of the dispatching backend.
-pub(crate) fn gelu_dispatch(x: burn::backend::DispatchTensor) -> burn::backend::DispatchTensor {
-    <Dispatch as KernelOps>::gelu_exact(x)
+    fn residual_norm(
+        x: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f32,
+    ) -> FloatTensor<Self> {
+        norm::tracked::<C>(x, y, gamma, beta, epsilon)
+    }
+
+    fn fused_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        blocked: BoolTensor<Self>,
+        rows: usize,
+        heads: usize,
+    ) -> FloatTensor<Self> {
+        attention::tracked::<C>(q, k, v, blocked, rows, heads)
+    }
 }

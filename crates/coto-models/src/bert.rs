@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use burn::tensor::{Bool, Device, Int, Tensor, activation};
+use burn::tensor::{Bool, Device, Int, Tensor};
 use coto_adapters::{Base, FrozenLinear, Pass};
 use coto_coalition::Module;
 use serde::{Deserialize, Serialize};
@@ -134,29 +134,6 @@ impl Bert {
             config,
         })
     }
-
-    fn attention(&self, [q, k, v]: [Tensor<2>; 3], hidden: &Hidden) -> Tensor<2> {
-        let (heads, d) = (self.config.num_attention_heads, self.config.hidden_size);
-        let split = |x: Tensor<2>| {
-            x.reshape([hidden.rows, hidden.width, heads, d / heads])
-                .swap_dims(1, 2)
-        };
-        let scale = (d as f64 / heads as f64).sqrt().recip();
-        let scores = split(q.mul_scalar(scale)).matmul(split(k).swap_dims(2, 3));
-        let scores = match &hidden.blocked {
-            Some(blocked) => scores.mask_fill(
-                blocked
-                    .clone()
-                    .expand([hidden.rows, heads, hidden.width, hidden.width]),
-                f32::MIN,
-            ),
-            None => scores,
-        };
-        let mixed = activation::softmax(scores, 3).matmul(split(v));
-        mixed
-            .swap_dims(1, 2)
-            .reshape([hidden.rows * hidden.width, d])
-    }
 }
 
 impl Base for Bert {
@@ -195,29 +172,21 @@ impl Layered for Bert {
     }
 
     fn embed(&self, batch: &TokenBatch) -> Hidden {
-        let ([rows, width], d) = (batch.ids.dims(), self.config.hidden_size);
+        let [rows, width] = batch.ids.dims();
         let first = self.config.first_position();
         let flat = |ids: &Tensor<2, Int>| ids.clone().reshape([rows * width]);
-        let positions = self.positions.clone().slice([first..first + width]);
-        let words = self
-            .words
-            .clone()
-            .select(0, flat(&batch.ids))
-            .reshape([rows, width, d]);
-        let mut states = words + positions.unsqueeze::<3>();
+        let words = self.words.clone().select(0, flat(&batch.ids));
+        let places = self.positions.clone().slice([first..first + width]);
+        let mut places = places.repeat_dim(0, rows);
         if let Some(types) = &self.types {
-            states = states
-                + types
-                    .clone()
-                    .select(0, flat(&batch.types))
-                    .reshape([rows, width, d]);
+            places = places + types.clone().select(0, flat(&batch.types));
         }
         let blocked = batch
             .mask
             .as_ref()
             .map(|mask: &Tensor<2, Bool>| mask.clone().bool_not().reshape([rows, 1, 1, width]));
         Hidden {
-            states: self.norm.forward(states.reshape([rows * width, d])),
+            states: self.norm.residual(words, places),
             rows,
             width,
             blocked,
@@ -229,10 +198,13 @@ impl Layered for Bert {
         let [query, key, value, output, up, down] = &layer.linears;
         let x = hidden.states.clone();
         let qkv = [query, key, value].map(|linear| pass.linear(linear, x.clone()));
-        let mixed = pass.linear(output, self.attention(qkv, &hidden));
-        let x = layer.attention_norm.forward(x + mixed);
+        let heads = self.config.num_attention_heads;
+        let mixed = coto_kernels::attention(qkv, hidden.blocked.clone(), hidden.rows, heads);
+        let mixed = pass.linear(output, mixed);
+        let x = layer.attention_norm.residual(x, mixed);
         let inner = coto_kernels::gelu(pass.linear(up, x.clone()));
-        let states = layer.output_norm.forward(x + pass.linear(down, inner));
+        let inner = pass.linear(down, inner);
+        let states = layer.output_norm.residual(x, inner);
         Hidden { states, ..hidden }
     }
 

@@ -1,4 +1,4 @@
-use burn::tensor::{Tensor, module};
+use burn::tensor::Tensor;
 
 /// A frozen layer norm (Ba et al., arXiv 1607.06450).
 #[derive(Debug, Clone)]
@@ -9,8 +9,9 @@ pub(crate) struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// [rows, d] → the same.
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        module::layer_norm(x, self.gamma.clone(), Some(self.beta.clone()), self.epsilon)
+    /// Of x + y, [rows, d] each → the same.
+    pub fn residual(&self, x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
+        let (gamma, beta) = (self.gamma.clone(), self.beta.clone());
+        coto_kernels::residual_norm(x, y, gamma, beta, self.epsilon)
     }
 }

@@ -1,12 +1,12 @@
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use coto_adapters::{AdapterConfig, AdapterSet, Base, Init, Pass};
 use coto_coalition::{Coalition, Grouping};
 use coto_models::{Bert, Layered};
 use safetensors::{Dtype, SafeTensors};
 
-use crate::{Golden, VARIANTS, batch, bert, folder, peft, read, set};
+use crate::{Golden, VARIANTS, batch, bert, device, folder, peft, read, set};
 
 fn features(name: &str) -> Golden {
     read("adapters.safetensors")
@@ -113,7 +113,7 @@ fn with_deltas(mut deltas: BTreeMap<String, Tensor<2>>) -> Bert {
     .unwrap();
     let file = folded.path().join("model.safetensors");
     std::fs::write(file, safetensors::serialize(views, None).unwrap()).unwrap();
-    Bert::load(folded.path(), &Device::flex()).unwrap()
+    Bert::load(folded.path(), &device()).unwrap()
 }
 
 #[test]

@@ -10,12 +10,18 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor, TensorData};
 use coto_adapters::AdapterSet;
 use coto_coalition::Grouping;
-use coto_models::{Bert, TokenBatch};
+use coto_models::{Bert, TokenBatch, parse_device};
 use coto_peft::Folder;
 use safetensors::{Dtype, SafeTensors};
 
 /// The adapters of `goldens/adapters/`.
 const VARIANTS: [&str; 4] = ["lora", "rslora", "dora", "hira"];
+
+/// The device under test: that of `COTO_TEST_DEVICE`, else the CPU.
+fn device() -> Device {
+    let name = std::env::var("COTO_TEST_DEVICE");
+    parse_device(name.as_deref().unwrap_or("cpu")).unwrap()
+}
 
 /// A recorded tensor.
 struct Golden {
@@ -26,7 +32,7 @@ struct Golden {
 impl Golden {
     fn matrix(&self) -> Tensor<2> {
         let shape: [usize; 2] = self.shape.as_slice().try_into().expect("a matrix");
-        Tensor::from_data(TensorData::new(self.values.clone(), shape), &Device::flex())
+        Tensor::from_data(TensorData::new(self.values.clone(), shape), &device())
     }
 
     /// The numbers of a tensor of integers.
@@ -76,7 +82,7 @@ fn read(file: &str) -> BTreeMap<String, Golden> {
 }
 
 fn bert(name: &str) -> Bert {
-    Bert::load(folder("models").join(name), &Device::flex()).unwrap()
+    Bert::load(folder("models").join(name), &device()).unwrap()
 }
 
 fn peft(name: &str) -> Folder {
@@ -91,5 +97,5 @@ fn batch() -> TokenBatch {
     let inputs = read("inputs.safetensors");
     let mask: Vec<bool> = inputs["mask"].values.iter().map(|&v| v != 0.0).collect();
     let [ids, types] = ["ids", "types"].map(|name| inputs[name].numbers());
-    TokenBatch::new(&ids, &types, &mask, inputs["ids"].shape[0], &Device::flex())
+    TokenBatch::new(&ids, &types, &mask, inputs["ids"].shape[0], &device())
 }

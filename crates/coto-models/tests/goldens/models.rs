@@ -1,8 +1,7 @@
-use burn::tensor::Device;
 use coto_adapters::Pass;
 use coto_models::{Hidden, Layered, Pooling, TokenBatch};
 
-use crate::{Golden, batch, bert, largest, read};
+use crate::{Golden, batch, bert, device, largest, read};
 
 const MODELS: [&str; 5] = [
     "bert",
@@ -84,7 +83,7 @@ fn a_sequence_alone_has_the_features_it_has_among_padded_others() {
         for (row, length) in [7, 4, 5].into_iter().enumerate() {
             let here = row * 7..row * 7 + length;
             let (ids, types, mask) = (&ids[here.clone()], &types[here], vec![true; length]);
-            let alone = TokenBatch::new(ids, types, &mask, 1, &Device::flex());
+            let alone = TokenBatch::new(ids, types, &mask, 1, &device());
             assert!(alone.mask.is_none());
             let golden = Golden {
                 shape: vec![1, 32],

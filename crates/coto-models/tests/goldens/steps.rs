@@ -1,11 +1,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use burn::tensor::{Device, Gradients, Tensor, activation};
+use burn::tensor::{Gradients, Tensor, activation};
 use coto_adapters::{AdapterSet, Pass};
 use coto_coalition::Coalition;
 use coto_models::{Bert, Layered};
 
-use crate::{Golden, VARIANTS, batch, bert, read, set};
+use crate::{Golden, VARIANTS, batch, bert, device, read, set};
 
 /// What was recorded of one variant: by coalition, by tensor.
 fn steps(variant: &str) -> BTreeMap<String, BTreeMap<String, Golden>> {
@@ -26,7 +26,7 @@ fn step(model: &Bert, tracked: &AdapterSet, on: &Coalition) -> (Tensor<1>, Gradi
     let inputs = read("inputs.safetensors");
     let features = model.forward(&batch(), &Pass::new(tracked, on));
     let bias = &inputs["head.bias"];
-    let bias = Tensor::<1>::from_floats(bias.values.as_slice(), &Device::flex());
+    let bias = Tensor::<1>::from_floats(bias.values.as_slice(), &device());
     let logits = features.matmul(inputs["head.weight"].matrix().transpose()) + bias.unsqueeze();
     let rows = activation::log_softmax(logits, 1);
     let labels = inputs["labels"].numbers().into_iter().map(|l| l as usize);

@@ -157,6 +157,43 @@ fn moments_count_the_steps_in_which_their_player_was_on() {
 }
 
 #[test]
+fn eight_small_batches_accumulated_are_one_large_batch() {
+    let finals = ["1 8", "8 1"].map(|sizes| {
+        let (batch, accumulation) = sizes.split_once(' ').unwrap();
+        let (batch, accumulation) = (
+            format!("optim.batch_size={batch}"),
+            format!("optim.accumulation={accumulation}"),
+        );
+        let set = [
+            batch.as_str(),
+            &accumulation,
+            "adapter.dropout=0.0",
+            "optim.steps=6",
+        ];
+        let dir = scene();
+        // Eight rows in all, so that every step sees the same ones however they are cut.
+        let train = dir.path().join("train.jsonl");
+        let rows = fs::read_to_string(&train).unwrap();
+        let rows: Vec<&str> = rows.lines().step_by(6).collect();
+        assert_eq!(rows.len(), 8);
+        fs::write(&train, rows.join("\n")).unwrap();
+        let mut run = Run::prepare(&config(&dir, &set)).unwrap();
+        let (_, events) = go(&mut run, usize::MAX);
+        (losses(&events), checkpoint(&dir.path().join("out")).tensors)
+    });
+    let [(one, a), (eight, b)] = finals;
+    for (one, eight) in one.iter().zip(&eight) {
+        let [x, y] = [one.1, eight.1].map(f32::from_bits);
+        assert!((x - y).abs() < 1e-5, "step {}: {x} {y}", one.0);
+    }
+    assert_eq!(a.len(), b.len());
+    for (name, a) in a {
+        let worst: f32 = (a - b[&name].clone()).abs().max().into_scalar();
+        assert!(worst < 1e-4, "{name}: {worst:e}");
+    }
+}
+
+#[test]
 fn dropout_changes_training_and_not_evaluation() {
     let run = |set: &[&str]| {
         let dir = scene();
@@ -285,4 +322,32 @@ fn a_checkpoint_of_another_run_is_refused() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("training data"), "{error}");
+}
+
+/// Only where there is a second device; `cargo xtask wgpu` sees to that.
+#[cfg(feature = "wgpu")]
+#[test]
+fn a_scheduled_run_goes_on_wgpu_as_it_does_on_the_cpu() {
+    let runs = ["cpu", "wgpu"].map(|device| {
+        let dir = scene();
+        let set = format!("device=\"{device}\"");
+        let mut run = Run::prepare(&config(&dir, &[&set, "optim.steps=12"])).unwrap();
+        let (outcome, events) = go(&mut run, 12);
+        assert_eq!(outcome, Outcome::Finished);
+        events
+    });
+    let mut coalitions = std::collections::BTreeSet::new();
+    let mut steps = 0;
+    for (cpu, wgpu) in runs[0].iter().zip(&runs[1]) {
+        let (Event::Step(cpu), Event::Step(wgpu)) = (cpu, wgpu) else {
+            continue;
+        };
+        assert_eq!(cpu.active, wgpu.active);
+        let worst = (cpu.loss - wgpu.loss).abs();
+        assert!(worst < 1e-4, "step {}: {worst:e}", cpu.step);
+        coalitions.insert(cpu.active.clone());
+        steps += 1;
+    }
+    assert_eq!(steps, 12);
+    assert!(coalitions.len() > 1, "the schedule drew one coalition only");
 }

@@ -1,0 +1,164 @@
+//! Products of matrices in place: the one door to the `gemm` crate, and the one place that needs `unsafe`.
+#![allow(unsafe_code)]
+
+use burn::backend::Flex;
+use burn::backend::tensor::FloatTensor;
+
+/// Below this many multiplications a second thread costs more than it brings.
+const SHARED: usize = 192 * 192 * 192;
+
+/// A matrix in somebody else's memory: element (i, j) at i·strides[0] + j·strides[1].
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    data: &'a [f32],
+    dims: [usize; 2],
+    strides: [usize; 2],
+}
+
+impl<'a> View<'a> {
+    /// # Panics
+    /// If an element lies outside of the data.
+    pub fn new(data: &'a [f32], dims: [usize; 2], strides: [usize; 2]) -> Self {
+        assert!(
+            fits(data.len(), dims, strides),
+            "a view of more than there is"
+        );
+        Self {
+            data,
+            dims,
+            strides,
+        }
+    }
+
+    /// Rows one after the other.
+    pub fn rows(data: &'a [f32], cols: usize) -> Self {
+        Self::new(data, [data.len() / cols.max(1), cols], [cols, 1])
+    }
+
+    /// A tensor of two dimensions as it lies.
+    pub fn of(x: &'a FloatTensor<Flex>) -> Self {
+        let (shape, strides) = (x.layout().shape(), x.layout().strides());
+        let stride = |i: usize| usize::try_from(strides[i]).expect("a tensor that runs forwards");
+        let data = &x.storage::<f32>()[x.layout().start_offset()..];
+        Self::new(data, [shape[0], shape[1]], [stride(0), stride(1)])
+    }
+
+    /// Its transpose.
+    pub fn t(self) -> Self {
+        Self {
+            dims: [self.dims[1], self.dims[0]],
+            strides: [self.strides[1], self.strides[0]],
+            ..self
+        }
+    }
+
+    pub fn dims(&self) -> [usize; 2] {
+        self.dims
+    }
+}
+
+fn fits(len: usize, dims: [usize; 2], strides: [usize; 2]) -> bool {
+    let last = |i: usize| (dims[i] - 1).checked_mul(strides[i]);
+    dims.contains(&0)
+        || matches!((last(0), last(1)), (Some(a), Some(b)) if a.checked_add(b).is_some_and(|last| last < len))
+}
+
+/// What becomes of what lies in a product's place.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Onto {
+    /// It is overwritten.
+    Nothing,
+    /// The product is added to it.
+    Old,
+}
+
+/// `scale`·a b into `out`, whose rows begin `stride` apart.
+///
+/// # Panics
+/// If the dimensions do not meet, or `out` is too small.
+pub(crate) fn product(
+    (out, stride): (&mut [f32], usize),
+    onto: Onto,
+    scale: f32,
+    a: View,
+    b: View,
+) {
+    let ([m, k], [k2, n]) = (a.dims, b.dims);
+    assert_eq!(k, k2, "inner dimensions");
+    assert!(
+        n <= stride && fits(out.len(), [m, n], [stride, 1]),
+        "a product larger than its place"
+    );
+    let threads = if m.saturating_mul(n).saturating_mul(k) >= SHARED {
+        gemm::Parallelism::Rayon(0)
+    } else {
+        gemm::Parallelism::None
+    };
+    let [a_row, a_col] = a.strides.map(|s| s as isize);
+    let [b_row, b_col] = b.strides.map(|s| s as isize);
+    // SAFETY: `gemm` reads elements (i < m, j < k) of a and (i < k, j < n) of b, which their constructor found inside their
+    // slices, and writes elements (i < m, j < n) of `out`, which the assertion above found inside it; no two of them
+    // coincide, as n ≤ stride. `out` is borrowed mutably, so it overlaps neither input. All of it is initialised.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            stride as isize,
+            onto == Onto::Old,
+            a.data.as_ptr(),
+            a_col,
+            a_row,
+            b.data.as_ptr(),
+            b_col,
+            b_row,
+            1.0,
+            scale,
+            false,
+            false,
+            false,
+            threads,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_go_where_they_should_and_nowhere_else() {
+        let (a, b) = (
+            [1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+            [1.0, 0.0, 2.0, 1.0, 0.0, 3.0],
+        );
+        let mut out = [9.0; 8];
+        product(
+            (&mut out, 4),
+            Onto::Nothing,
+            1.0,
+            View::rows(&a, 3),
+            View::rows(&b, 2),
+        );
+        assert_eq!(out, [5.0, 11.0, 9.0, 9.0, 14.0, 23.0, 9.0, 9.0]);
+        let b = View::rows(&b, 3).t();
+        product((&mut out, 4), Onto::Old, 2.0, View::rows(&a, 3), b);
+        assert_eq!(out, [19.0, 31.0, 9.0, 9.0, 46.0, 67.0, 9.0, 9.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "a view of more than there is")]
+    fn a_view_ends_where_its_data_does() {
+        View::new(&[0.0; 5], [2, 3], [3, 1]);
+    }
+
+    #[test]
+    #[should_panic(expected = "larger than its place")]
+    fn a_product_ends_where_its_place_does() {
+        let one = [1.0; 4];
+        let view = View::rows(&one, 2);
+        product((&mut [0.0; 3], 2), Onto::Nothing, 1.0, view, view);
+    }
+}
