@@ -186,7 +186,7 @@ def begin(init):
 
 
 def main():
-    for folder in ["models", "adapters"]:
+    for folder in [*(f"models/{name}" for name in MODELS), *(f"adapters/{name}" for name in ADAPTERS)]:
         shutil.rmtree(HERE / folder, ignore_errors=True)
     batch = inputs()
     save_file(batch, HERE / "inputs.safetensors")

@@ -129,7 +129,7 @@ pub struct DemoArgs {
     #[arg(long, value_enum, default_value_t = DemoTask::WordnetNouns)]
     pub task: DemoTask,
     /// Optimiser steps of each run
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 300)]
     pub steps: usize,
     /// Where to run: cpu, wgpu, wgpu:n, cuda, cuda:n
     #[arg(long, default_value = "cpu")]

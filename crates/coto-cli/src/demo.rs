@@ -22,7 +22,7 @@ const SEEDS: [u64; 2] = [1, 2];
 const METHODS: [(&str, Preset); 2] = [("lora", Preset::None), ("coto", Preset::Coto)];
 
 /// Chosen once on the validation rows for plain LoRA's good; docs/src/demo.md has the search.
-const LEARNING_RATE: f64 = 1e-3;
+const LEARNING_RATE: f64 = 2e-3;
 const RANK: usize = 8;
 const BATCH: usize = 16;
 const ROWS_A_CLASS: usize = 20;

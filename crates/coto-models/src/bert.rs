@@ -6,7 +6,7 @@ use coto_coalition::Module;
 use serde::{Deserialize, Serialize};
 
 use crate::norm::LayerNorm;
-use crate::{BertConfig, Checkpoint, Error, Family, Hidden, Layered, TokenBatch, Weights, locate};
+use crate::{BertConfig, Error, Family, Hidden, Layered, TokenBatch, Weights, locate};
 
 /// The linears of a layer.
 const LINEARS: usize = 6;
@@ -51,9 +51,8 @@ impl Bert {
     pub fn load(name: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
         let folder = locate(name.as_ref())?;
         let config = BertConfig::load(&folder.join("config.json"))?;
-        let checkpoint = Checkpoint::read(&folder.join("model.safetensors"))?;
         let names = Names::of(&config);
-        let mut weights = checkpoint.weights()?.under(names.prefix);
+        let mut weights = Weights::open(&folder)?.under(names.prefix);
         let model = Self::build(config, &names, &mut weights, device)?;
         weights.finish(&[
             "pooler.",
@@ -190,6 +189,8 @@ impl Layered for Bert {
             rows,
             width,
             blocked,
+            windowed: None,
+            rotation: None,
         }
     }
 

@@ -1,74 +1,135 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use half::{bf16, f16};
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::{Dtype, SafeTensorError};
+use serde::Deserialize;
 
 use crate::Error;
 
-/// A tensor file in memory.
+/// The weights of a checkpoint, each to be taken once, and read only then: from one `model.safetensors` or from the shards
+/// that `model.safetensors.index.json` names.
 ///
 /// F32, F16 and BF16 are read as they are, and this project's 8-bit form: an I8 tensor `w` [rows, cols] beside an F16
 /// tensor `w.scales` [rows, cols / group], w = q · scale, the groups along each row.
 #[derive(Debug)]
-pub struct Checkpoint {
-    path: PathBuf,
-    bytes: Vec<u8>,
-}
-
-impl Checkpoint {
-    /// Reads a `.safetensors` file.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn read(path: &Path) -> Result<Self, Error> {
-        let bytes = std::fs::read(path).map_err(|source| Error::Io {
-            path: path.into(),
-            source,
-        })?;
-        Ok(Self {
-            path: path.into(),
-            bytes,
-        })
-    }
-
-    /// Its tensors.
-    ///
-    /// # Errors
-    /// [`Error::SafeTensors`] for a file that is cut short or whose header lies.
-    pub fn weights(&self) -> Result<Weights<'_>, Error> {
-        let file = SafeTensors::deserialize(&self.bytes).map_err(|source| Error::SafeTensors {
-            path: self.path.clone(),
-            source,
-        })?;
-        Ok(Weights {
-            path: &self.path,
-            file,
-            taken: BTreeSet::new(),
-            prefix: String::new(),
-        })
-    }
-}
-
-/// The tensors of a checkpoint, each to be taken once.
-pub struct Weights<'a> {
-    path: &'a Path,
-    file: SafeTensors<'a>,
+pub struct Weights {
+    shards: Vec<Shard>,
     taken: BTreeSet<String>,
     prefix: String,
 }
 
-impl<'a> Weights<'a> {
+#[derive(Debug)]
+struct Shard {
+    path: PathBuf,
+    file: File,
+    header: Metadata,
+    /// Where the data begin.
+    start: u64,
+}
+
+/// `model.safetensors.index.json`.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Shard {
+    fn open(path: PathBuf) -> Result<Self, Error> {
+        let broken = |source| Error::SafeTensors {
+            path: path.clone(),
+            source,
+        };
+        let mut file = File::open(&path).map_err(Error::io(&path))?;
+        let size = file.metadata().map_err(Error::io(&path))?.len();
+        let mut length = [0; 8];
+        if size < 8 {
+            return Err(broken(SafeTensorError::HeaderTooSmall));
+        }
+        file.read_exact(&mut length).map_err(Error::io(&path))?;
+        let start = u64::from_le_bytes(length).checked_add(8);
+        let start = start
+            .filter(|&start| start <= size)
+            .ok_or_else(|| broken(SafeTensorError::InvalidHeaderLength))?;
+        let mut header = vec![0; (start - 8) as usize];
+        file.read_exact(&mut header).map_err(Error::io(&path))?;
+        let header: Metadata = serde_json::from_slice(&header)
+            .map_err(|source| broken(SafeTensorError::InvalidHeaderDeserialization(source)))?;
+        if start.checked_add(header.data_len() as u64) != Some(size) {
+            return Err(broken(SafeTensorError::MetadataIncompleteBuffer));
+        }
+        Ok(Self {
+            path,
+            file,
+            header,
+            start,
+        })
+    }
+
+    fn read(&self, info: &TensorInfo) -> Result<Vec<u8>, Error> {
+        let (from, to) = info.data_offsets;
+        let mut bytes = vec![0; to - from];
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(self.start + from as u64))
+            .and_then(|_| file.read_exact(&mut bytes))
+            .map_err(Error::io(&self.path))?;
+        Ok(bytes)
+    }
+}
+
+impl Weights {
+    /// Opens one file, or the checkpoint of a folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::SafeTensors`] for a file that is cut short or whose header lies; [`Error::Config`] and
+    /// [`Error::Inconsistent`] for a broken index.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let single = path.join("model.safetensors");
+        let index = path.join("model.safetensors.index.json");
+        let paths = if path.is_file() {
+            vec![path.to_owned()]
+        } else if !single.exists() && index.exists() {
+            shards(&index)?
+        } else {
+            vec![single]
+        };
+        Ok(Self {
+            shards: paths
+                .into_iter()
+                .map(Shard::open)
+                .collect::<Result<_, _>>()?,
+            taken: BTreeSet::new(),
+            prefix: String::new(),
+        })
+    }
+
+    /// The first file, which errors name where no other is meant.
+    fn path(&self) -> PathBuf {
+        self.shards[0].path.clone()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.shards
+            .iter()
+            .flat_map(|shard| shard.header.offset_keys())
+            .collect()
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn has(&self, key: &str) -> bool {
+        let key = format!("{}{key}", self.prefix);
+        self.shards
+            .iter()
+            .any(|shard| shard.header.info(&key).is_some())
+    }
+
     /// Looks for every tensor under a prefix, if the file has any there (`bert.` of a model with a head).
     pub fn under(mut self, prefix: &str) -> Self {
-        if self
-            .file
-            .names()
-            .iter()
-            .any(|name| name.starts_with(prefix))
-        {
+        if self.names().iter().any(|name| name.starts_with(prefix)) {
             self.prefix = prefix.to_owned();
         }
         self
@@ -123,89 +184,120 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// [`Error::ExtraTensor`], which names it.
     pub fn finish(&self, ignored: &[&str]) -> Result<(), Error> {
-        let known = |name: &str| {
+        let known = |name: &String| {
             let bare = name.strip_prefix(&self.prefix).unwrap_or(name);
             self.taken.contains(name) || ignored.iter().any(|prefix| bare.starts_with(prefix))
         };
-        match self.file.names().into_iter().find(|name| !known(name)) {
+        match self.names().into_iter().find(|name| !known(name)) {
             None => Ok(()),
             Some(key) => Err(Error::ExtraTensor {
-                path: self.path.into(),
-                key: key.to_owned(),
+                path: self.path(),
+                key,
             }),
         }
     }
 
     fn take(&mut self, key: &str, expected: &[usize]) -> Result<Vec<f32>, Error> {
         let key = format!("{}{key}", self.prefix);
-        let view = self.view(&key)?;
-        if view.shape() != expected {
+        let (shard, info) = self.find(&key)?;
+        if info.shape != expected {
             return Err(Error::Shape {
-                path: self.path.into(),
+                path: shard.path.clone(),
                 key,
-                found: view.shape().to_vec(),
+                found: info.shape.clone(),
                 expected: expected.to_vec(),
             });
         }
-        let values = match view.dtype() {
-            Dtype::F32 => numbers(view.data(), f32::from_le_bytes),
-            Dtype::F16 => numbers(view.data(), |b| f16::from_le_bytes(b).to_f32()),
-            Dtype::BF16 => numbers(view.data(), |b| bf16::from_le_bytes(b).to_f32()),
-            Dtype::I8 => self.quantised(&key, &view)?,
+        let path = shard.path.clone();
+        let bytes = shard.read(info)?;
+        let values = match info.dtype {
+            Dtype::F32 => numbers(&bytes, f32::from_le_bytes),
+            Dtype::F16 => numbers(&bytes, |b| f16::from_le_bytes(b).to_f32()),
+            Dtype::BF16 => numbers(&bytes, |b| bf16::from_le_bytes(b).to_f32()),
+            Dtype::I8 => {
+                let values = self.scaled(&key, &bytes, expected)?;
+                self.taken.insert(format!("{key}.scales"));
+                values
+            }
             dtype => {
-                let (path, dtype) = (self.path.into(), format!("{dtype:?}"));
+                let dtype = format!("{dtype:?}");
                 return Err(Error::Dtype { path, key, dtype });
             }
         };
         if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-            return Err(Error::NotFinite {
-                path: self.path.into(),
-                key,
-                index,
-            });
+            return Err(Error::NotFinite { path, key, index });
         }
         self.taken.insert(key);
         Ok(values)
     }
 
-    fn quantised(&mut self, key: &str, view: &TensorView) -> Result<Vec<f32>, Error> {
+    fn scaled(&self, key: &str, bytes: &[u8], shape: &[usize]) -> Result<Vec<f32>, Error> {
         let key = format!("{key}.scales");
-        let scales = self.view(&key)?;
-        let per_row = scales.shape().last().copied().unwrap_or(0);
-        let (rows, cols) = (
-            view.shape()[0],
-            view.shape().iter().skip(1).product::<usize>(),
-        );
-        let fits = per_row > 0 && cols.is_multiple_of(per_row) && scales.shape() == [rows, per_row];
-        if !fits || scales.dtype() != Dtype::F16 {
+        let (shard, scales) = self.find(&key)?;
+        let per_row = scales.shape.last().copied().unwrap_or(0);
+        let (rows, cols) = (shape[0], shape.iter().skip(1).product::<usize>());
+        let fits = per_row > 0 && cols.is_multiple_of(per_row) && scales.shape == [rows, per_row];
+        if !fits || scales.dtype != Dtype::F16 {
             return Err(Error::Shape {
-                path: self.path.into(),
+                path: shard.path.clone(),
                 key,
-                found: scales.shape().to_vec(),
+                found: scales.shape.clone(),
                 expected: vec![rows, cols],
             });
         }
-        let scales = numbers(scales.data(), |b| f16::from_le_bytes(b).to_f32());
+        let scales = numbers(&shard.read(scales)?, |b| f16::from_le_bytes(b).to_f32());
         let group = cols / per_row;
-        self.taken.insert(key);
-        let values = view.data().chunks_exact(group).zip(scales);
+        let values = bytes.chunks_exact(group).zip(scales);
         Ok(values
             .flat_map(|(q, s)| q.iter().map(move |&q| f32::from(q as i8) * s))
             .collect())
     }
 
-    fn view(&self, key: &str) -> Result<TensorView<'a>, Error> {
-        self.file.tensor(key).map_err(|_| Error::MissingTensor {
-            path: self.path.into(),
-            key: key.to_owned(),
-            nearest: self
-                .file
-                .names()
-                .into_iter()
-                .min_by_key(|name| strsim::damerau_levenshtein(name, key))
-                .map(str::to_owned),
-        })
+    fn find(&self, key: &str) -> Result<(&Shard, &TensorInfo), Error> {
+        let found = |shard: &'_ Shard| shard.header.info(key).is_some();
+        match self.shards.iter().find(|shard| found(shard)) {
+            Some(shard) => Ok((shard, shard.header.info(key).expect("just found"))),
+            None => Err(Error::MissingTensor {
+                path: self.path(),
+                key: key.to_owned(),
+                nearest: self
+                    .names()
+                    .into_iter()
+                    .min_by_key(|name| strsim::damerau_levenshtein(name, key)),
+            }),
+        }
     }
+}
+
+/// The files of an index, each once.
+fn shards(index: &Path) -> Result<Vec<PathBuf>, Error> {
+    let text = std::fs::read(index).map_err(Error::io(index))?;
+    let parsed: Index = serde_json::from_slice(&text).map_err(|source| Error::Config {
+        path: index.into(),
+        source,
+    })?;
+    let names: BTreeSet<String> = parsed.weight_map.into_values().collect();
+    let plain = |name: &String| {
+        Path::new(name)
+            .file_name()
+            .is_some_and(|file| file == name.as_str())
+    };
+    if let Some(name) = names.iter().find(|name| !plain(name)) {
+        return Err(Error::Inconsistent {
+            path: index.into(),
+            reason: format!("`{name}` is not the name of a file beside it"),
+        });
+    }
+    if names.is_empty() {
+        return Err(Error::Inconsistent {
+            path: index.into(),
+            reason: "it names no file".to_owned(),
+        });
+    }
+    Ok(names
+        .iter()
+        .map(|name| index.with_file_name(name))
+        .collect())
 }
 
 fn numbers<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<f32> {

@@ -67,10 +67,7 @@ impl BertConfig {
     /// # Errors
     /// [`Error::Io`], [`Error::Config`], [`Error::Unsupported`], [`Error::Inconsistent`].
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read(path).map_err(|source| Error::Io {
-            path: path.into(),
-            source,
-        })?;
+        let text = std::fs::read(path).map_err(Error::io(path))?;
         let config: Self = serde_json::from_slice(&text).map_err(|source| Error::Config {
             path: path.into(),
             source,

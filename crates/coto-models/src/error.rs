@@ -115,6 +115,15 @@ pub enum Error {
     },
 }
 
+impl Error {
+    pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io {
+            path: path.into(),
+            source,
+        }
+    }
+}
+
 fn hint(nearest: &Option<String>) -> String {
     nearest
         .as_ref()

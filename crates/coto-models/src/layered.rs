@@ -10,8 +10,13 @@ pub struct Hidden {
     pub rows: usize,
     /// Positions of each.
     pub width: usize,
-    /// True where attention must not look, [rows, 1, 1, width]; `None` where it may look everywhere.
+    /// True where attention must not look, [rows, 1, 1, width] or [rows, 1, width, width]; `None` where it may look
+    /// everywhere.
     pub blocked: Option<Tensor<4, Bool>>,
+    /// The same in layers whose attention sees a window only.
+    pub windowed: Option<Tensor<4, Bool>>,
+    /// Cosine and sine of the positions' angles, [rows · width, 1, half a head], where heads are turned by them.
+    pub rotation: Option<[Tensor<3>; 2]>,
 }
 
 /// The face that every model shows: embed, layers, head.
@@ -50,6 +55,10 @@ pub struct TokenBatch {
     pub types: Tensor<2, Int>,
     /// Which positions hold a token; `None` where all do, [rows, width].
     pub mask: Option<Tensor<2, Bool>>,
+    /// The place of each token in its own sample, where rows hold several, [rows, width].
+    pub positions: Option<Tensor<2, Int>>,
+    /// The number of the sample that each token belongs to, where rows hold several, [rows, width].
+    pub samples: Option<Tensor<2, Int>>,
 }
 
 impl TokenBatch {
@@ -77,6 +86,44 @@ impl TokenBatch {
             ids: int(ids),
             types: int(types),
             mask,
+            positions: None,
+            samples: None,
+        }
+    }
+
+    /// Rows that hold several samples one after the other: each counts its positions from 0 and sees itself alone. For
+    /// decoders; encoders have no use for them.
+    ///
+    /// # Panics
+    /// If there is no row, or no token.
+    pub fn packed(rows: &[Vec<&[u32]>], device: &Device) -> Self {
+        let length = |row: &Vec<&[u32]>| row.iter().map(|sample| sample.len()).sum::<usize>();
+        let width = rows.iter().map(length).max().unwrap_or(0);
+        assert!(width > 0, "a token at least");
+        let [mut ids, mut positions, mut samples] = [(); 3].map(|()| Vec::<u32>::new());
+        let mut mask = Vec::new();
+        for row in rows {
+            for (number, sample) in row.iter().enumerate() {
+                ids.extend_from_slice(sample);
+                positions.extend(0..sample.len() as u32);
+                samples.extend(sample.iter().map(|_| number as u32));
+            }
+            // Padding is a sample of its own.
+            let gap = width - length(row);
+            ids.extend((0..gap).map(|_| 0));
+            positions.extend(0..gap as u32);
+            samples.extend((0..gap).map(|_| row.len() as u32));
+            mask.extend((0..width).map(|i| i < width - gap));
+        }
+        let int = |values: Vec<u32>| {
+            let values: Vec<i32> = values.into_iter().map(|v| v as i32).collect();
+            Tensor::from_data(TensorData::new(values, [rows.len(), width]), device)
+        };
+        let types = vec![0; ids.len()];
+        Self {
+            positions: Some(int(positions)),
+            samples: Some(int(samples)),
+            ..Self::new(&ids, &types, &mask, rows.len(), device)
         }
     }
 }

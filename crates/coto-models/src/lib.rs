@@ -1,4 +1,4 @@
-//! Layered models with frozen weights: the BERT family, from Hugging Face folders.
+//! Layered models with frozen weights: the BERT and Llama families, from Hugging Face folders.
 //!
 //! Every model has one shape, [`Layered`]: embed, then layer by layer, then a head; its linears are known by their
 //! Hugging Face paths ([`Base`](coto_adapters::Base)), and run through a [`Pass`](coto_adapters::Pass), which says which
@@ -23,12 +23,14 @@ mod device;
 mod error;
 mod hub;
 mod layered;
+mod llama;
 mod norm;
 
 pub use bert::{Bert, Pooling};
-pub use checkpoint::{Checkpoint, Weights};
+pub use checkpoint::Weights;
 pub use config::{BertConfig, Family};
 pub use device::parse_device;
 pub use error::Error;
 pub use hub::{find_asset, locate};
 pub use layered::{Hidden, Layered, TokenBatch};
+pub use llama::{Llama, LlamaConfig};

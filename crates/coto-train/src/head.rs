@@ -3,7 +3,7 @@ use std::path::Path;
 
 use burn::optim::{AdamWConfig, Optimizer};
 use burn::tensor::{Device, Tensor, TensorData, activation};
-use coto_models::Checkpoint as Tensors;
+use coto_models::Weights;
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::{Error, atomic};
@@ -121,8 +121,7 @@ impl Head {
     /// # Errors
     /// [`Error::Model`], which names file and tensor.
     pub fn load(path: &Path, d: usize, classes: usize, device: &Device) -> Result<Self, Error> {
-        let file = Tensors::read(path)?;
-        let mut weights = file.weights()?;
+        let mut weights = Weights::open(path)?;
         let weight = weights.linear("weight", [d, classes], device)?;
         let bias = weights.vector("bias", classes, device)?.unsqueeze();
         weights.finish(&[])?;

@@ -1,6 +1,7 @@
 //! The models and their adapters against transformers and PEFT, whose numbers `goldens/make.py` recorded.
 
 mod adapters;
+mod llama;
 mod models;
 mod steps;
 
@@ -8,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use coto_adapters::AdapterSet;
+use coto_adapters::{AdapterSet, Base};
 use coto_coalition::Grouping;
 use coto_models::{Bert, TokenBatch, parse_device};
 use coto_peft::Folder;
@@ -89,7 +90,7 @@ fn peft(name: &str) -> Folder {
     Folder::load(folder("adapters").join(name)).unwrap()
 }
 
-fn set(model: &Bert, name: &str) -> AdapterSet {
+fn set(model: &impl Base, name: &str) -> AdapterSet {
     AdapterSet::from_folder(model, &peft(name), &Grouping::Module).unwrap()
 }
 
