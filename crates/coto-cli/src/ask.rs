@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use coto_adapters::{Base, Pass};
 use coto_coalition::Coalition;
-use coto_models::Bert;
+use coto_models::Model;
 use coto_peft::{Config, Folder, HostTensor, Targets};
 use coto_train::{Error, Run, RunConfig};
 use serde_json::{Value, json};
@@ -90,7 +90,7 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
 }
 
 pub fn targets(model: &str, targets: &[String], as_json: bool) -> Result<()> {
-    let model = Bert::load(model, &coto_models::parse_device("cpu")?)?;
+    let model = Model::load(model, &coto_models::parse_device("cpu")?)?;
     let paths: Vec<&str> = model
         .modules()
         .iter()

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use coto_adapters::{AdapterConfig, AdapterSet, Pass};
 use coto_coalition::Coalition;
-use coto_models::{Bert, locate, parse_device};
+use coto_models::{Model, locate, parse_device};
 use coto_schedule::{Preset, ScheduleConfig};
 use coto_train::{
-    DataConfig, EvalConfig, Event, Head, HeadConfig, ModelConfig, OptimConfig, Outcome, Run,
-    RunConfig, Scores, Split, Task,
+    DataConfig, EvalConfig, Event, HeadConfig, ModelConfig, OptimConfig, Outcome, Run, RunConfig,
+    Scores, Split, Task,
 };
 use serde::Serialize;
 
@@ -72,12 +72,12 @@ struct Joined {
 pub fn run(args: &DemoArgs) -> Result<()> {
     let device = parse_device(&args.device)?;
     let folder = locate(MODEL.as_ref())?;
-    let model = Bert::load(&folder, &device)?;
+    let model = Model::load(&folder, &device)?;
     let first = config(args, "lora-1", SEEDS[0], Preset::None);
     let task = Task::load(
         &first.data,
         &folder.join("tokenizer.json"),
-        model.config().max_tokens(),
+        model.max_tokens(),
     )?;
     let (task, stop) = (Arc::new(task), Stop::on_interrupt()?);
     let Some(test) = task.test.clone() else {
@@ -102,7 +102,7 @@ pub fn run(args: &DemoArgs) -> Result<()> {
             )?);
             sets.push(run.adapters().clone());
         }
-        joined.push(join(method, &sets, &probe, &head, &test)?);
+        joined.push(join(method, &sets, &probe, &test)?);
     }
     let summary = Summary {
         task: args.task.folder(),
@@ -219,14 +219,7 @@ fn train(
 }
 
 /// The two seeds of a method, joined half and half.
-fn join(
-    method: &'static str,
-    sets: &[AdapterSet],
-    probe: &Run,
-    head: &Head,
-    test: &Split,
-) -> Result<Joined> {
-    debug_assert_eq!(probe.head().parameters(), head.parameters());
+fn join(method: &'static str, sets: &[AdapterSet], probe: &Run, test: &Split) -> Result<Joined> {
     let sets: Vec<&AdapterSet> = sets.iter().collect();
     let weights = vec![1.0 / sets.len() as f64; sets.len()];
     let accuracy = |set: AdapterSet| {

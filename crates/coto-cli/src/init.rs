@@ -15,7 +15,7 @@ players = "layer"             # who is switched on and off: layer, module, kind,
 
 [model]
 name = "all-MiniLM-L6-v2"     # a Hugging Face folder, the embedded model, or a hub id
-pooling = "mean"              # mean, cls
+pooling = "mean"              # mean, cls; of a decoder: last
 
 [data]                        # .jsonl, .csv, .tsv (also .gz) or .parquet
 train = "wordnet-nouns/train.jsonl.gz"

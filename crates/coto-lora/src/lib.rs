@@ -11,11 +11,13 @@
 //! | [`merge`] | joining adapters |
 //! | [`peft`] | the exchange format of Python's PEFT |
 //! | [`report`] | pictures of results |
+//! | [`gguf`] | GGUF model files |
 //! | [`kernels`] | fused operations |
 
 pub use coto_adapters as adapters;
 pub use coto_coalition as coalition;
 pub use coto_data as data;
+pub use coto_gguf as gguf;
 pub use coto_kernels as kernels;
 pub use coto_merge as merge;
 pub use coto_models as models;

@@ -11,7 +11,7 @@ use crate::{BertConfig, Error, Family, Hidden, Layered, TokenBatch, Weights, loc
 /// The linears of a layer.
 const LINEARS: usize = 6;
 
-/// How an encoder's states become one feature vector a sample.
+/// How the states become one feature vector a sample.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pooling {
@@ -20,6 +20,8 @@ pub enum Pooling {
     Mean,
     /// The first token's.
     Cls,
+    /// The last token's, as decoders have it.
+    Last,
 }
 
 /// An encoder of the BERT family, frozen. Clones share the weights.
@@ -68,7 +70,15 @@ impl Bert {
     }
 
     /// With another pooling.
+    ///
+    /// # Panics
+    /// With [`Pooling::Last`], which is for decoders.
     pub fn with_pooling(self, pooling: Pooling) -> Self {
+        assert_ne!(
+            pooling,
+            Pooling::Last,
+            "an encoder's last token is no summary"
+        );
         Self { pooling, ..self }
     }
 
@@ -214,6 +224,7 @@ impl Layered for Bert {
         let states = hidden.states.reshape([rows, width, d]);
         match (self.pooling, &batch.mask) {
             (Pooling::Cls, _) => states.slice([0..rows, 0..1, 0..d]).reshape([rows, d]),
+            (Pooling::Last, _) => unreachable!("refused by `with_pooling`"),
             (Pooling::Mean, None) => states.mean_dim(1).reshape([rows, d]),
             (Pooling::Mean, Some(mask)) => {
                 let tokens = mask.clone().float().reshape([rows, width, 1]);

@@ -105,6 +105,14 @@ pub enum Error {
         /// Where was looked and why nothing came.
         reason: String,
     },
+    /// A pooling that the model's family does not have.
+    #[error("model.pooling: {family} has {known}")]
+    Pooling {
+        /// The family.
+        family: &'static str,
+        /// What it has.
+        known: &'static str,
+    },
     /// A device that this build or machine does not have.
     #[error("device `{name}`: {reason}")]
     Device {

@@ -16,6 +16,7 @@
 //! # Ok::<(), coto_models::Error>(())
 //! ```
 
+mod any;
 mod bert;
 mod checkpoint;
 mod config;
@@ -26,6 +27,7 @@ mod layered;
 mod llama;
 mod norm;
 
+pub use any::Model;
 pub use bert::{Bert, Pooling};
 pub use checkpoint::Weights;
 pub use config::{BertConfig, Family};

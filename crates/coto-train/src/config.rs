@@ -54,9 +54,9 @@ fn cpu() -> String {
 pub struct ModelConfig {
     /// A Hugging Face folder, the name of an embedded model, or a hub id.
     pub name: String,
-    /// How token states become features.
+    /// How token states become features; unset, as the family does.
     #[serde(default)]
-    pub pooling: Pooling,
+    pub pooling: Option<Pooling>,
 }
 
 /// The rows and their columns.

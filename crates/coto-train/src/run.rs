@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use coto_adapters::{AdapterSet, Pass};
-use coto_models::{Bert, Layered, TokenBatch, locate, parse_device};
+use coto_models::{Layered, Model, TokenBatch, locate, parse_device};
 use coto_schedule::{CoalitionSampler, Schedule};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use crate::eval::features;
 use crate::{AdamW, Error, Head, HeadKind, Predictions, RunConfig, Scores, Split, Task, atomic};
 
 /// A run: frozen model, task, head, adapters, and how far they have come.
-pub struct Run<M = Bert> {
+pub struct Run<M = Model> {
     pub(crate) config: RunConfig,
     pub(crate) device: Device,
     pub(crate) model: M,
@@ -49,7 +49,7 @@ pub struct Plan {
     pub memory_bytes: usize,
 }
 
-impl Run<Bert> {
+impl Run<Model> {
     /// Loads and checks everything that a run file names.
     ///
     /// # Errors
@@ -57,8 +57,12 @@ impl Run<Bert> {
     pub fn prepare(config: &RunConfig) -> Result<Self, Error> {
         let device = parse_device(&config.device)?;
         let folder = locate(config.model.name.as_ref())?;
-        let model = Bert::load(&folder, &device)?.with_pooling(config.model.pooling);
-        let limit = model.config().max_tokens();
+        let model = Model::load(&folder, &device)?;
+        let model = match config.model.pooling {
+            Some(pooling) => model.with_pooling(pooling)?,
+            None => model,
+        };
+        let limit = model.max_tokens();
         let task = Task::load(&config.data, &folder.join("tokenizer.json"), limit)?;
         Self::new(config, device, model, Arc::new(task), None)
     }

@@ -6,16 +6,21 @@ use std::path::Path;
 
 /// Fills `dir` with `model/`, `train.jsonl`, `test.jsonl` and `run.toml`.
 pub fn write(dir: &Path) {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/models/bert");
     let model = dir.join("model");
     fs::create_dir_all(&model).unwrap();
-    for file in ["config.json", "model.safetensors"] {
-        fs::copy(golden.join(file), model.join(file)).unwrap();
-    }
+    put(dir, "bert");
     fs::write(model.join("tokenizer.json"), tokenizer()).unwrap();
     fs::write(dir.join("train.jsonl"), rows(48, 1)).unwrap();
     fs::write(dir.join("test.jsonl"), rows(24, 5)).unwrap();
     fs::write(dir.join("run.toml"), run_file(dir)).unwrap();
+}
+
+/// Makes one of the recorded models the run's.
+pub fn put(dir: &Path, name: &str) {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/models");
+    for file in ["config.json", "model.safetensors"] {
+        fs::copy(golden.join(name).join(file), dir.join("model").join(file)).unwrap();
+    }
 }
 
 fn tokenizer() -> String {

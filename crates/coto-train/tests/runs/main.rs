@@ -266,6 +266,33 @@ fn every_variant_trains_and_its_folder_evaluates_as_the_run_did() {
 }
 
 #[test]
+fn a_decoder_trains_as_an_encoder_does() {
+    let dir = scene();
+    fixture::put(dir.path(), "llama3");
+    let set = ["head.kind=probe", "optim.lr=2e-2"];
+    let mut run = Run::prepare(&config(&dir, &set)).unwrap();
+    let (outcome, events) = go(&mut run, usize::MAX);
+    assert_eq!(outcome, Outcome::Finished);
+    let losses: Vec<f32> = losses(&events)
+        .iter()
+        .map(|(_, loss, _)| f32::from_bits(*loss))
+        .collect();
+    let mean = |losses: &[f32]| losses.iter().sum::<f32>() / losses.len() as f32;
+    assert!(
+        mean(&losses[20..]) < 0.9 * mean(&losses[..10]),
+        "{losses:?}"
+    );
+    let folder = coto_peft::Folder::load(dir.path().join("out/adapter")).unwrap();
+    let modules = folder.modules().unwrap();
+    assert_eq!(modules.len(), 2 * 7);
+    assert!(modules.keys().all(|path| path.starts_with("model.layers.")));
+
+    let refused = Run::prepare(&config(&dir, &["model.pooling=mean", "out=other"]));
+    let message = refused.err().unwrap().to_string();
+    assert!(message.contains("a decoder has `last`"), "{message}");
+}
+
+#[test]
 fn early_stopping_keeps_the_best_adapters() {
     let dir = scene();
     let set = [
