@@ -5,6 +5,7 @@ use coto_adapters::{Base, FrozenLinear, Pass};
 use coto_coalition::Module;
 use serde::Deserialize;
 
+use crate::config::json;
 use crate::{Bert, Error, Hidden, Layered, Llama, Pooling, TokenBatch, locate};
 
 /// A model of text, of whichever family its `config.json` says.
@@ -29,12 +30,7 @@ impl Model {
     pub fn load(name: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
         let folder = locate(name.as_ref())?;
         let path = folder.join("config.json");
-        let text = std::fs::read(&path).map_err(Error::io(&path))?;
-        let kind: Kind = serde_json::from_slice(&text).map_err(|source| Error::Config {
-            path: path.clone(),
-            source,
-        })?;
-        match kind.model_type.as_str() {
+        match json::<Kind>(&path)?.model_type.as_str() {
             "bert" | "roberta" | "xlm-roberta" | "distilbert" => {
                 Bert::load(folder, device).map(|model| Self::Bert(Box::new(model)))
             }

@@ -10,6 +10,7 @@ use safetensors::{Dtype, SafeTensorError};
 use serde::Deserialize;
 
 use crate::Error;
+use crate::config::json;
 
 /// The weights of a checkpoint, each to be taken once, and read only then: from one `model.safetensors` or from the shards
 /// that `model.safetensors.index.json` names.
@@ -270,13 +271,8 @@ impl Weights {
 }
 
 /// The files of an index, each once.
-fn shards(index: &Path) -> Result<Vec<PathBuf>, Error> {
-    let text = std::fs::read(index).map_err(Error::io(index))?;
-    let parsed: Index = serde_json::from_slice(&text).map_err(|source| Error::Config {
-        path: index.into(),
-        source,
-    })?;
-    let names: BTreeSet<String> = parsed.weight_map.into_values().collect();
+pub(crate) fn shards(index: &Path) -> Result<Vec<PathBuf>, Error> {
+    let names: BTreeSet<String> = json::<Index>(index)?.weight_map.into_values().collect();
     let plain = |name: &String| {
         Path::new(name)
             .file_name()

@@ -1,8 +1,21 @@
 use std::path::Path;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::Error;
+
+/// A JSON file.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Config`].
+pub(crate) fn json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
+    let text = std::fs::read(path).map_err(Error::io(path))?;
+    serde_json::from_slice(&text).map_err(|source| Error::Config {
+        path: path.into(),
+        source,
+    })
+}
 
 /// The members of the BERT family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,11 +80,7 @@ impl BertConfig {
     /// # Errors
     /// [`Error::Io`], [`Error::Config`], [`Error::Unsupported`], [`Error::Inconsistent`].
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read(path).map_err(Error::io(path))?;
-        let config: Self = serde_json::from_slice(&text).map_err(|source| Error::Config {
-            path: path.into(),
-            source,
-        })?;
+        let config: Self = json(path)?;
         let unsupported = |field, value: &str, known| {
             Err(Error::Unsupported {
                 path: path.into(),

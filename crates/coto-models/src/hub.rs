@@ -31,7 +31,15 @@ pub fn locate(name: &Path) -> Result<PathBuf, Error> {
     }
     match find_asset(name).filter(|found| found.is_dir()) {
         Some(found) => Ok(found),
-        None => fetch(&name.to_string_lossy()),
+        None => fetch(hub_id(&name.to_string_lossy())),
+    }
+}
+
+/// What the hub calls a model: a program without the checkout finds the embedded one there.
+fn hub_id(name: &str) -> &str {
+    match name {
+        "all-MiniLM-L6-v2" => "sentence-transformers/all-MiniLM-L6-v2",
+        name => name,
     }
 }
 
@@ -48,7 +56,7 @@ fn fetch(name: &str) -> Result<PathBuf, Error> {
 fn fetch(name: &str) -> Result<PathBuf, Error> {
     use hf_hub::{Cache, Repo, api::sync::ApiBuilder};
 
-    const FILES: [&str; 3] = ["config.json", "tokenizer.json", "model.safetensors"];
+    const WEIGHTS: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
     let not_found = |reason: String| Error::NotFound {
         name: name.to_owned(),
         reason,
@@ -58,9 +66,10 @@ fn fetch(name: &str) -> Result<PathBuf, Error> {
         return Err(not_found("no such folder".to_owned()));
     }
     let cached = Cache::from_env().repo(Repo::model(name.to_owned()));
-    let found: Option<Vec<PathBuf>> = FILES.iter().map(|file| cached.get(file)).collect();
-    if let Some(folder) = found.as_ref().and_then(|files| files[0].parent()) {
-        return Ok(folder.to_owned());
+    let weights = || WEIGHTS.iter().find_map(|file| cached.get(file));
+    let found = cached.get("config.json").zip(cached.get("tokenizer.json"));
+    if let Some((config, _)) = found.filter(|_| weights().is_some()) {
+        return Ok(parent(&config));
     }
     let offline = std::env::var("HF_HUB_OFFLINE").is_ok_and(|v| !matches!(v.as_str(), "" | "0"));
     if offline {
@@ -72,12 +81,24 @@ fn fetch(name: &str) -> Result<PathBuf, Error> {
         .build()
         .map_err(|e| not_found(e.to_string()))?;
     let repo = api.model(name.to_owned());
-    let mut folder = PathBuf::new();
-    for file in FILES {
-        let path = repo
-            .get(file)
-            .map_err(|e| not_found(format!("no such folder, and the hub gave no {file}: {e}")))?;
-        folder = path.parent().map(Path::to_owned).unwrap_or_default();
+    let get = |file: &str| {
+        repo.get(file)
+            .map_err(|e| not_found(format!("no such folder, and the hub gave no {file}: {e}")))
+    };
+    let config = get("config.json")?;
+    get("tokenizer.json")?;
+    // Large models come in shards, whose names stand in an index.
+    if let Err(error) = get(WEIGHTS[0]) {
+        let index = get(WEIGHTS[1]).map_err(|_| error)?;
+        for shard in crate::checkpoint::shards(&index)? {
+            let name = shard.file_name().unwrap_or_default();
+            get(&name.to_string_lossy())?;
+        }
     }
-    Ok(folder)
+    Ok(parent(&config))
+}
+
+#[cfg(feature = "hub")]
+fn parent(file: &Path) -> PathBuf {
+    file.parent().map(Path::to_owned).unwrap_or_default()
 }

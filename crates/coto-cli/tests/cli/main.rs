@@ -195,3 +195,33 @@ fn an_interrupt_saves_and_says_how_to_go_on() {
     );
     assert!(scene.path().join("out/checkpoint.safetensors").exists());
 }
+
+#[test]
+fn a_model_of_shards_is_found_in_the_hubs_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let repo = dir.path().join("hub/models--tiny--llama");
+    let snapshot = repo.join("snapshots/abc");
+    fs::create_dir_all(&snapshot).unwrap();
+    fs::create_dir_all(repo.join("refs")).unwrap();
+    fs::write(repo.join("refs/main"), "abc").unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/models/llama_sharded");
+    for entry in golden.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, snapshot.join(path.file_name().unwrap())).unwrap();
+    }
+    let ask = || {
+        let mut command = coto(dir.path(), &["targets", "tiny/llama", "q_proj", "--json"]);
+        command.env("HF_HOME", dir.path()).output().unwrap()
+    };
+    let without = ask();
+    assert_eq!(without.status.code(), Some(1));
+    assert!(
+        text(&without.stderr).contains("not in the hub's cache"),
+        "{}",
+        text(&without.stderr)
+    );
+    fs::write(snapshot.join("tokenizer.json"), "{}").unwrap();
+    let with = ask();
+    assert!(with.status.success(), "{}", text(&with.stderr));
+    assert!(text(&with.stdout).contains("model.layers.1.self_attn.q_proj"));
+}

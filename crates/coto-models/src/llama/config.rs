@@ -3,6 +3,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::Error;
+use crate::config::json;
 
 /// The members of the Llama family, by `model_type`.
 const FAMILY: [&str; 4] = ["llama", "mistral", "qwen2", "qwen3"];
@@ -88,11 +89,7 @@ impl LlamaConfig {
     /// # Errors
     /// [`Error::Io`], [`Error::Config`], [`Error::Unsupported`], [`Error::Inconsistent`].
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read(path).map_err(Error::io(path))?;
-        let config: Self = serde_json::from_slice(&text).map_err(|source| Error::Config {
-            path: path.into(),
-            source,
-        })?;
+        let config: Self = json(path)?;
         config.check(path)?;
         Ok(config)
     }
