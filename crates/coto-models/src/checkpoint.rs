@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::Error;
 use crate::config::json;
+use crate::llama::GgufBase;
 
 /// The weights of a checkpoint, each to be taken once, and read only then: from one `model.safetensors` or from the shards
 /// that `model.safetensors.index.json` names.
@@ -19,9 +20,26 @@ use crate::config::json;
 /// tensor `w.scales` [rows, cols / group], w = q · scale, the groups along each row.
 #[derive(Debug)]
 pub struct Weights {
-    shards: Vec<Shard>,
+    source: Source,
     taken: BTreeSet<String>,
     prefix: String,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// One at least.
+    SafeTensors(Vec<Shard>),
+    Gguf(Box<GgufBase>),
+}
+
+impl From<GgufBase> for Weights {
+    fn from(base: GgufBase) -> Self {
+        Self {
+            source: Source::Gguf(Box::new(base)),
+            taken: BTreeSet::new(),
+            prefix: String::new(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -98,34 +116,37 @@ impl Weights {
         } else {
             vec![single]
         };
+        let shards = paths.into_iter().map(Shard::open);
         Ok(Self {
-            shards: paths
-                .into_iter()
-                .map(Shard::open)
-                .collect::<Result<_, _>>()?,
+            source: Source::SafeTensors(shards.collect::<Result<_, _>>()?),
             taken: BTreeSet::new(),
             prefix: String::new(),
         })
     }
 
+    fn shards(&self) -> &[Shard] {
+        match &self.source {
+            Source::SafeTensors(shards) => shards,
+            Source::Gguf(_) => &[],
+        }
+    }
+
     /// The first file, which errors name where no other is meant.
     fn path(&self) -> PathBuf {
-        self.shards[0].path.clone()
+        match &self.source {
+            Source::SafeTensors(shards) => shards[0].path.clone(),
+            Source::Gguf(base) => base.path().into(),
+        }
     }
 
     fn names(&self) -> Vec<String> {
-        self.shards
-            .iter()
-            .flat_map(|shard| shard.header.offset_keys())
-            .collect()
-    }
-
-    /// Whether there is a tensor of this name.
-    pub fn has(&self, key: &str) -> bool {
-        let key = format!("{}{key}", self.prefix);
-        self.shards
-            .iter()
-            .any(|shard| shard.header.info(&key).is_some())
+        match &self.source {
+            Source::SafeTensors(shards) => shards
+                .iter()
+                .flat_map(|shard| shard.header.offset_keys())
+                .collect(),
+            Source::Gguf(base) => base.names(),
+        }
     }
 
     /// Looks for every tensor under a prefix, if the file has any there (`bert.` of a model with a head).
@@ -200,6 +221,20 @@ impl Weights {
 
     fn take(&mut self, key: &str, expected: &[usize]) -> Result<Vec<f32>, Error> {
         let key = format!("{}{key}", self.prefix);
+        let (values, path) = match &self.source {
+            Source::SafeTensors(_) => self.stored(&key, expected)?,
+            Source::Gguf(base) => (base.take(&key, expected)?, base.path().into()),
+        };
+        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+            return Err(Error::NotFinite { path, key, index });
+        }
+        self.taken.insert(key);
+        Ok(values)
+    }
+
+    /// The values and the file that they come from.
+    fn stored(&mut self, key: &str, expected: &[usize]) -> Result<(Vec<f32>, PathBuf), Error> {
+        let key = key.to_owned();
         let (shard, info) = self.find(&key)?;
         if info.shape != expected {
             return Err(Error::Shape {
@@ -225,11 +260,7 @@ impl Weights {
                 return Err(Error::Dtype { path, key, dtype });
             }
         };
-        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-            return Err(Error::NotFinite { path, key, index });
-        }
-        self.taken.insert(key);
-        Ok(values)
+        Ok((values, path))
     }
 
     fn scaled(&self, key: &str, bytes: &[u8], shape: &[usize]) -> Result<Vec<f32>, Error> {
@@ -256,7 +287,7 @@ impl Weights {
 
     fn find(&self, key: &str) -> Result<(&Shard, &TensorInfo), Error> {
         let found = |shard: &'_ Shard| shard.header.info(key).is_some();
-        match self.shards.iter().find(|shard| found(shard)) {
+        match self.shards().iter().find(|shard| found(shard)) {
             Some(shard) => Ok((shard, shard.header.info(key).expect("just found"))),
             None => Err(Error::MissingTensor {
                 path: self.path(),

@@ -97,6 +97,9 @@ pub enum Error {
         /// The first such element.
         index: usize,
     },
+    /// A GGUF file that is broken, or lacks something.
+    #[error(transparent)]
+    Gguf(#[from] coto_gguf::Error),
     /// Neither a folder nor something that can be fetched.
     #[error("model `{name}`: {reason}")]
     NotFound {

@@ -9,7 +9,7 @@ use crate::config::json;
 const FAMILY: [&str; 4] = ["llama", "mistral", "qwen2", "qwen3"];
 
 /// The `config.json` of a Llama-like model.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 pub struct LlamaConfig {
     /// The model type as the file has it.
     pub model_type: String,
@@ -41,26 +41,29 @@ pub struct LlamaConfig {
     pub tie_word_embeddings: bool,
     /// Whether all four projections of the attention have biases.
     #[serde(default)]
-    attention_bias: bool,
+    pub(super) attention_bias: bool,
     /// Whether the feed-forward network has biases.
     #[serde(default)]
-    mlp_bias: bool,
+    pub(super) mlp_bias: bool,
     #[serde(default)]
-    rope_theta: Option<f64>,
+    pub(super) rope_theta: Option<f64>,
     /// As transformers 4 writes it.
     #[serde(default)]
-    rope_scaling: Option<RopeParameters>,
+    pub(super) rope_scaling: Option<RopeParameters>,
+    /// What each frequency is divided by, as GGUF files write a llama3 scaling.
+    #[serde(skip)]
+    pub(super) rope_divisors: Option<Vec<f32>>,
     /// As transformers 5 writes it, θ included.
     #[serde(default)]
-    rope_parameters: Option<RopeParameters>,
+    pub(super) rope_parameters: Option<RopeParameters>,
     #[serde(default)]
-    sliding_window: Option<usize>,
+    pub(super) sliding_window: Option<usize>,
     #[serde(default)]
-    use_sliding_window: Option<bool>,
+    pub(super) use_sliding_window: Option<bool>,
     #[serde(default)]
-    max_window_layers: Option<usize>,
+    pub(super) max_window_layers: Option<usize>,
     #[serde(default)]
-    layer_types: Option<Vec<String>>,
+    pub(super) layer_types: Option<Vec<String>>,
 }
 
 fn default_epsilon() -> f64 {
@@ -68,19 +71,19 @@ fn default_epsilon() -> f64 {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-struct RopeParameters {
+pub(super) struct RopeParameters {
     #[serde(default, alias = "type")]
-    rope_type: Option<String>,
+    pub rope_type: Option<String>,
     #[serde(default)]
-    rope_theta: Option<f64>,
+    pub(super) rope_theta: Option<f64>,
     #[serde(default)]
-    factor: Option<f64>,
+    pub factor: Option<f64>,
     #[serde(default)]
-    low_freq_factor: Option<f64>,
+    pub(super) low_freq_factor: Option<f64>,
     #[serde(default)]
-    high_freq_factor: Option<f64>,
+    pub(super) high_freq_factor: Option<f64>,
     #[serde(default)]
-    original_max_position_embeddings: Option<usize>,
+    pub(super) original_max_position_embeddings: Option<usize>,
 }
 
 impl LlamaConfig {
@@ -94,7 +97,7 @@ impl LlamaConfig {
         Ok(config)
     }
 
-    fn check(&self, path: &Path) -> Result<(), Error> {
+    pub(super) fn check(&self, path: &Path) -> Result<(), Error> {
         let unsupported = |field, value: &str, known| {
             Err(Error::Unsupported {
                 path: path.into(),
@@ -148,6 +151,11 @@ impl LlamaConfig {
                     "a llama3 rope scaling needs 0 < low_freq_factor < high_freq_factor; there are {low:?} and {high:?}"
                 ));
             }
+        }
+        let half = self.head_size() / 2;
+        let divisors = self.rope_divisors.as_ref();
+        if divisors.is_some_and(|d| d.len() != half || d.iter().any(|&d| d <= 0.0)) {
+            return inconsistent(format!("rope_freqs.weight is not {half} numbers > 0"));
         }
         let types = self
             .layer_types
@@ -220,8 +228,12 @@ impl LlamaConfig {
         let theta = rope.rope_theta.unwrap_or(10000.0);
         let size = self.head_size();
         let plain = (0..size / 2).map(|i| theta.powf(-2.0 * i as f64 / size as f64));
-        plain
-            .map(|frequency| self.scaled(&rope, frequency))
+        let scaled = plain.map(|frequency| self.scaled(&rope, frequency));
+        let divisors = self.rope_divisors.iter().flatten().copied();
+        let divisors = divisors.chain(std::iter::repeat(1.0));
+        scaled
+            .zip(divisors)
+            .map(|(frequency, divisor)| frequency / f64::from(divisor))
             .collect()
     }
 

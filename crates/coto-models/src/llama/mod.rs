@@ -1,4 +1,5 @@
 mod config;
+mod gguf;
 
 use std::path::Path;
 
@@ -7,6 +8,7 @@ use coto_adapters::{Base, FrozenLinear, Pass};
 use coto_coalition::Module;
 
 pub use config::LlamaConfig;
+pub(crate) use gguf::GgufBase;
 
 use crate::norm::RmsNorm;
 use crate::{Error, Hidden, Layered, TokenBatch, Weights, locate};
@@ -48,14 +50,21 @@ struct Layer {
 }
 
 impl Llama {
-    /// Loads a Hugging Face folder (config.json, safetensors in one file or in shards), or a model of the hub by its id.
+    /// Loads a Hugging Face folder (config.json, safetensors in one file or in shards), a GGUF file, dequantised, or a model
+    /// of the hub by its id.
     ///
     /// # Errors
     /// For files that are missing, broken, contradictory or of another model; see [`Error`].
     pub fn load(name: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
-        let folder = locate(name.as_ref())?;
-        let config = LlamaConfig::load(&folder.join("config.json"))?;
-        let mut weights = Weights::open(&folder)?;
+        let name = name.as_ref();
+        let (config, mut weights) = if name.extension().is_some_and(|end| end == "gguf") {
+            let (base, config) = GgufBase::open(name)?;
+            (config, Weights::from(base))
+        } else {
+            let folder = locate(name)?;
+            let config = LlamaConfig::load(&folder.join("config.json"))?;
+            (config, Weights::open(&folder)?)
+        };
         let model = Self::build(config, &mut weights, device)?;
         // A tied head may be written all the same; old files carry the frequencies.
         let mut ignored = vec!["lm_head."];

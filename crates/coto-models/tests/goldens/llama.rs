@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use burn::tensor::{Tensor, activation};
-use coto_adapters::{AdapterSet, Pass};
+use coto_adapters::{AdapterSet, Base, Pass};
 use coto_coalition::{Coalition, Grouping};
 use coto_models::{Hidden, Layered, Llama, LlamaConfig, TokenBatch};
 
@@ -66,6 +66,34 @@ fn logits_are_those_of_transformers() {
         let worst = distance(&file, logits);
         assert!(worst < 1e-4, "{name}: {worst:e}");
     }
+}
+
+#[test]
+fn gguf_files_give_the_logits_of_their_checkpoints() {
+    for name in ["llama3", "smollm2"] {
+        let path = folder("gguf").join(format!("{name}.gguf"));
+        let model = Llama::load(&path, &device()).unwrap();
+        let file = read(&format!("models/{name}/expected.safetensors"));
+        let logits = model.logits(states(&model, &batch(&file), &Pass::base()));
+        let worst = distance(&file, logits);
+        assert!(worst < 1e-4, "{name}: {worst:e}");
+        // What is trained on the file fits the checkpoint: the modules have the same names.
+        let paths = |model: &Llama| -> Vec<String> {
+            model
+                .modules()
+                .iter()
+                .map(|module| module.path.clone())
+                .collect()
+        };
+        assert_eq!(paths(&model), paths(&llama(name)));
+        assert_eq!(model.parameters(), llama(name).parameters());
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (cut, whole) = (dir.path().join("cut.gguf"), folder("gguf/smollm2.gguf"));
+    let bytes = std::fs::read(whole).unwrap();
+    std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+    let message = Llama::load(&cut, &device()).unwrap_err().to_string();
+    assert!(message.contains("cut.gguf"), "{message}");
 }
 
 #[test]
