@@ -246,7 +246,7 @@ mod tests {
             let (weight, bias) = (weight.clone(), bias.clone());
             move |[x]: [Tensor<2>; 1]| form(x, weight.clone(), bias.clone())
         });
-        agree([x.clone()], ours, theirs, 1e-4);
+        agree([x.clone()], ours, theirs, 2e-5);
         let [ours, theirs] = [low_rank_linear, low_rank_plain].map(|form| {
             let (weight, bias) = (weight.clone(), bias.clone());
             move |[x, a, b]: [Tensor<2>; 3]| form(x, weight.clone(), bias.clone(), [a, b], 0.7)
@@ -255,7 +255,7 @@ mod tests {
             [x, random([width, rank]), random([rank, out])],
             ours,
             theirs,
-            1e-4,
+            2e-5,
         );
     }
 

@@ -178,7 +178,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn norms_and_their_gradients_are_the_primitive_ones(rows in 1usize..60, d in 2usize..500) {
+        fn norms_and_their_gradients_are_the_primitive_ones(rows in 1usize..60, d in 8usize..500) {
             both(random([rows, d]), random([rows, d]));
             both(random([d, rows]).transpose(), random([rows, d + 1]).slice([0..rows, 1..d + 1]));
         }
