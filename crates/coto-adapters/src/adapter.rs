@@ -86,10 +86,18 @@ impl Adapter {
         x.matmul(a).mul_scalar(self.scale).matmul(b)
     }
 
-    /// x W + b + s·(x A) B, [rows, in] → [rows, out].
-    pub fn added(&self, x: Tensor<2>, base: &FrozenLinear) -> Tensor<2> {
+    /// x W + b + s·(x A) B in one operation, for the base's bias or none.
+    ///
+    /// # Shapes
+    /// [rows, in] → [rows, out].
+    pub fn low_rank_linear(
+        &self,
+        x: Tensor<2>,
+        base: &FrozenLinear,
+        bias: Option<Tensor<1>>,
+    ) -> Tensor<2> {
         let (a, b) = self.low_rank();
-        coto_kernels::low_rank_linear(x, base.weight(), base.bias(), [a, b], self.scale)
+        coto_kernels::low_rank_linear(x, base.weight(), bias, [a, b], self.scale)
     }
 
     /// The adapted linear's output; `dropped` is `x` after dropout, where there is any.

@@ -244,29 +244,18 @@ mod tests {
         gates.set(&on);
         let mut optimiser = AdamWConfig::new().init();
         let mut model = model;
-        let before = model
-            .up
-            .weight
-            .reparameterization::<LoraGate>()
-            .unwrap()
-            .a
-            .val()
-            .into_data();
+        let a = |model: &Mlp| {
+            let gate = model.up.weight.reparameterization::<LoraGate>();
+            gate.unwrap().a.val().into_data()
+        };
+        let before = a(&model);
         for _ in 0..2 {
             let grads = model.forward(x.clone()).sum().backward();
             let grads = GradientsParams::from_grads(grads, &model);
             assert_eq!(grads.len(), 2, "A and B of `down` alone");
             model = optimiser.step(0.1, model, grads);
         }
-        let after = model
-            .up
-            .weight
-            .reparameterization::<LoraGate>()
-            .unwrap()
-            .a
-            .val()
-            .into_data();
-        after.assert_eq(&before, true);
+        a(&model).assert_eq(&before, true);
         let changed = model.forward(x.clone()).into_data();
         gates.set(&Coalition::empty(2));
         let off = model.forward(x.clone()).into_data();

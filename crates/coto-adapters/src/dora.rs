@@ -87,12 +87,7 @@ impl Variant for Dora {
     ) -> Tensor<2> {
         let ratio = Self::ratio(base, adapter);
         match dropped {
-            None => {
-                let (a, b) = adapter.low_rank();
-                let scale = adapter.scale();
-                let v = coto_kernels::low_rank_linear(x, base.weight(), None, [a, b], scale);
-                base.add_bias(v * ratio)
-            }
+            None => base.add_bias(adapter.low_rank_linear(x, base, None) * ratio),
             // As in PEFT, the frozen product passes undropped and its correction dropped.
             Some(dropped) => {
                 let plain = x.matmul(base.weight());

@@ -70,7 +70,7 @@ impl Variant for Lora {
         adapter: &Adapter,
     ) -> Tensor<2> {
         match dropped {
-            None => adapter.added(x, base),
+            None => adapter.low_rank_linear(x, base, base.bias()),
             Some(dropped) => base.forward(x) + adapter.update(dropped),
         }
     }

@@ -6,6 +6,7 @@ use coto_coalition::Module;
 use serde::Deserialize;
 
 use crate::config::json;
+use crate::llama::GgufBase;
 use crate::{Bert, Error, Hidden, Layered, Llama, Pooling, TokenBatch, locate};
 
 /// A model of text, of whichever family its `config.json` says.
@@ -23,20 +24,23 @@ struct Kind {
 }
 
 impl Model {
-    /// Loads a Hugging Face folder, or a model of the hub by its id.
+    /// Loads a Hugging Face folder, a GGUF file, or a model of the hub by its id.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a family that is not known here; else as the family's own `load`.
     pub fn load(name: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
+        let llama =
+            |name: &Path| Llama::load(name, device).map(|model| Self::Llama(Box::new(model)));
+        if GgufBase::is(name.as_ref()) {
+            return llama(name.as_ref());
+        }
         let folder = locate(name.as_ref())?;
         let path = folder.join("config.json");
         match json::<Kind>(&path)?.model_type.as_str() {
             "bert" | "roberta" | "xlm-roberta" | "distilbert" => {
                 Bert::load(folder, device).map(|model| Self::Bert(Box::new(model)))
             }
-            "llama" | "mistral" | "qwen2" | "qwen3" => {
-                Llama::load(folder, device).map(|model| Self::Llama(Box::new(model)))
-            }
+            "llama" | "mistral" | "qwen2" | "qwen3" => llama(&folder),
             other => Err(Error::Unsupported {
                 path,
                 field: "model_type",

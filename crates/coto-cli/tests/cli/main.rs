@@ -225,3 +225,13 @@ fn a_model_of_shards_is_found_in_the_hubs_cache() {
     assert!(with.status.success(), "{}", text(&with.stderr));
     assert!(text(&with.stdout).contains("model.layers.1.self_attn.q_proj"));
 }
+
+#[test]
+fn a_gguf_file_answers_under_the_names_of_its_checkpoint() {
+    let gguf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/gguf/smollm2.gguf");
+    let listed = succeed(
+        Path::new("."),
+        &["targets", gguf.to_str().unwrap(), "down_proj"],
+    );
+    assert!(listed.contains("model.layers.1.mlp.down_proj"), "{listed}");
+}

@@ -39,6 +39,11 @@ pub(crate) struct GgufBase {
 }
 
 impl GgufBase {
+    /// Whether a name is that of such a file.
+    pub fn is(name: &Path) -> bool {
+        name.extension().is_some_and(|end| end == "gguf")
+    }
+
     pub fn open(path: &Path) -> Result<(Self, LlamaConfig), Error> {
         let file = Gguf::open(path)?;
         let config = config(&file)?;

@@ -57,7 +57,7 @@ impl Llama {
     /// For files that are missing, broken, contradictory or of another model; see [`Error`].
     pub fn load(name: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
         let name = name.as_ref();
-        let (config, mut weights) = if name.extension().is_some_and(|end| end == "gguf") {
+        let (config, mut weights) = if GgufBase::is(name) {
             let (base, config) = GgufBase::open(name)?;
             (config, Weights::from(base))
         } else {

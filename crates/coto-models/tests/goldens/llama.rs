@@ -260,7 +260,7 @@ fn a_broken_checkpoint_of_shards_names_what_is_wrong() {
         }
     };
     let shard = "model-00002-of-00002.safetensors";
-    let table: [(&str, Damage, &str); 11] = [
+    let table: [(&str, Damage, &str); 12] = [
         (
             "llama_sharded",
             Box::new(move |dir| std::fs::remove_file(dir.join(shard)).unwrap()),
@@ -299,6 +299,16 @@ fn a_broken_checkpoint_of_shards_names_what_is_wrong() {
             "llama3",
             Box::new(replace("config.json", "\"factor\": 8.0", "\"factor\": 0.0")),
             "needs a factor > 0",
+        ),
+        (
+            "llama3",
+            Box::new(|dir| {
+                let header = br#"{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,4]}}"#;
+                let length = (header.len() as u64).to_le_bytes();
+                let bytes = [length.as_slice(), header, &[0; 4]].concat();
+                std::fs::write(dir.join("model.safetensors"), bytes).unwrap();
+            }),
+            "not a whole safetensors file",
         ),
         (
             "llama3",
