@@ -97,7 +97,7 @@ impl Adapter {
         bias: Option<Tensor<1>>,
     ) -> Tensor<2> {
         let (a, b) = self.low_rank();
-        coto_kernels::low_rank_linear(x, base.weight(), bias, [a, b], self.scale)
+        coto_kernels::low_rank_linear(x, base.frozen(), bias, [a, b], self.scale)
     }
 
     /// The adapted linear's output; `dropped` is `x` after dropout, where there is any.

@@ -22,11 +22,8 @@ impl Dora {
         let (a, b) = adapter.low_rank();
         let (a, b) = (a.without_autodiff(), b.without_autodiff());
         let s = adapter.scale();
-        let cross = a
-            .clone()
-            .transpose()
-            .matmul(base.weight())
-            .mul_scalar(2.0 * s);
+        let cross = coto_kernels::linear(a.clone().transpose(), base.frozen(), None);
+        let cross = cross.mul_scalar(2.0 * s);
         let square = a
             .clone()
             .transpose()
@@ -90,17 +87,17 @@ impl Variant for Dora {
             None => base.add_bias(adapter.low_rank_linear(x, base, None) * ratio),
             // As in PEFT, the frozen product passes undropped and its correction dropped.
             Some(dropped) => {
-                let plain = x.matmul(base.weight());
-                let correction = dropped.clone().matmul(base.weight());
+                let correction = coto_kernels::linear(dropped.clone(), base.frozen(), None);
                 let correction = correction * ratio.clone().sub_scalar(1.0);
-                base.add_bias(plain) + correction + adapter.update(dropped) * ratio
+                base.forward(x) + correction + adapter.update(dropped) * ratio
             }
         }
     }
 
     fn delta(&self, base: &FrozenLinear, adapter: &Adapter) -> Tensor<2> {
         let (a, b) = adapter.low_rank();
-        let v = base.weight() + a.matmul(b).mul_scalar(adapter.scale());
-        v * Self::ratio(base, adapter) - base.weight()
+        let weight = base.weight();
+        let v = weight.clone() + a.matmul(b).mul_scalar(adapter.scale());
+        v * Self::ratio(base, adapter) - weight
     }
 }

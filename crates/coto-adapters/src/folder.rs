@@ -94,7 +94,7 @@ fn loaded<'a>(
             nearest: coto_peft::nearest(path, paths()).join(", "),
         })?;
     let linear = base.linear(module);
-    let device = linear.weight().device();
+    let device = linear.frozen().device();
     // The tensors have the last word: PEFT writes HiRA folders whose rank_pattern is not used.
     let rank = find(variant.factors()[0].name).map_or(0, |a| a.shape[0]);
     let factors = variant

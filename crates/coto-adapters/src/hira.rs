@@ -63,10 +63,14 @@ impl Variant for Hira {
         base: &FrozenLinear,
         adapter: &Adapter,
     ) -> Tensor<2> {
-        let delta = self.delta(base, adapter);
+        let (a, b) = adapter.low_rank();
+        let scaled = |x, bias, shift| {
+            let pair = [a, b];
+            coto_kernels::hadamard_linear(x, base.frozen(), bias, pair, shift)
+        };
         match dropped {
-            None => base.add_bias(x.matmul(delta + base.weight())),
-            Some(dropped) => base.forward(x) + dropped.matmul(delta),
+            None => scaled(x, base.bias(), 1.0),
+            Some(dropped) => base.forward(x) + scaled(dropped, None, 0.0),
         }
     }
 

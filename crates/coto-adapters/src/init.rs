@@ -51,7 +51,7 @@ impl Init {
         draws: &mut Stream,
     ) -> Result<Vec<Tensor<2>>, Error> {
         let [inputs, outputs] = base.dims();
-        let device = base.weight().device();
+        let device = base.frozen().device();
         let unfit = |reason| Error::Rank {
             rank,
             module: base.module().to_string(),
@@ -107,9 +107,10 @@ impl Init {
             Self::Olora => {
                 // PyTorch factors its own [out, in]: B = Q's columns, A = R's rows.
                 // Only r columns are factored, for Q's first r depend on no other.
-                let columns = base.weight().slice([0..rank, 0..outputs]).transpose();
+                let weight = base.weight();
+                let columns = weight.clone().slice([0..rank, 0..outputs]).transpose();
                 let (q, _) = linalg::qr(columns, true);
-                let a = base.weight().matmul(q.clone());
+                let a = weight.matmul(q.clone());
                 let b = q.transpose();
                 vec![a.clone(), b.clone(), a, b]
             }

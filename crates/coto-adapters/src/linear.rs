@@ -1,12 +1,13 @@
 use std::sync::{Arc, OnceLock};
 
 use burn::tensor::Tensor;
+use coto_kernels::Weight;
 
 /// A frozen affine map of a base model, y = x W + b. Its weights never get a gradient; clones share them.
 #[derive(Debug, Clone)]
 pub struct FrozenLinear {
     module: usize,
-    weight: Tensor<2>,
+    weight: Weight,
     bias: Option<Tensor<1>>,
     column_squares: Arc<OnceLock<Tensor<2>>>,
 }
@@ -16,10 +17,10 @@ impl FrozenLinear {
     ///
     /// # Shapes
     /// `weight` [in, out], the transpose of PyTorch's; `bias` (out).
-    pub fn new(module: usize, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Self {
+    pub fn new(module: usize, weight: impl Into<Weight>, bias: Option<Tensor<1>>) -> Self {
         Self {
             module,
-            weight,
+            weight: weight.into(),
             bias,
             column_squares: Arc::default(),
         }
@@ -30,9 +31,14 @@ impl FrozenLinear {
         self.module
     }
 
-    /// W, [in, out].
+    /// W, [in, out]; dequantised into new memory where it is quantised.
     pub fn weight(&self) -> Tensor<2> {
-        self.weight.clone()
+        self.weight.dense()
+    }
+
+    /// W as it lies in memory.
+    pub fn frozen(&self) -> &Weight {
+        &self.weight
     }
 
     /// b, (out).
@@ -50,7 +56,7 @@ impl FrozenLinear {
     /// # Shapes
     /// [rows, in] → [rows, out].
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        coto_kernels::linear(x, self.weight(), self.bias())
+        coto_kernels::linear(x, &self.weight, self.bias())
     }
 
     /// y + b, [rows, out] → the same.

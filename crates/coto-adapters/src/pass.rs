@@ -53,6 +53,14 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// The lowest layer that has an adapter on; `None` where none has. What is outside of the layers counts as below them.
+    pub fn lowest_layer(&self) -> Option<usize> {
+        let (set, on) = self.adapters?;
+        let modules = set.modules().iter().enumerate();
+        let active = modules.filter(|(adapter, _)| on.contains(set.players().player_of(*adapter)));
+        active.map(|(_, module)| module.layer.unwrap_or(0)).min()
+    }
+
     /// A linear of the model, with its adapter where one is on. An adapter that is off computes nothing.
     ///
     /// # Shapes

@@ -207,3 +207,81 @@ impl Variants {
             })
     }
 }
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, Distribution};
+    use coto_coalition::stream;
+    use coto_kernels::{Quantised, Scheme, Weight};
+
+    const DIMS: [usize; 2] = [48, 40];
+
+    fn random(dims: [usize; 2]) -> Tensor<2> {
+        Tensor::random(dims, Distribution::Normal(0.0, 1.0), &Device::flex())
+    }
+
+    fn close(ours: Tensor<2>, theirs: Tensor<2>, what: &str) {
+        let size: f32 = theirs.clone().abs().max().into_scalar();
+        let error: f32 = (ours - theirs).abs().max().into_scalar();
+        assert!(error <= 2e-5 * size.max(1.0), "{what}: {error} of {size}");
+    }
+
+    /// The output for an input and the same dropped, ΔW, and the gradients of what is trained.
+    fn run(adapter: &Adapter, base: &FrozenLinear, x: &[Tensor<2>; 2]) -> Vec<Tensor<2>> {
+        let tracked = adapter.tracked();
+        let [plain, dropped] = x.clone();
+        let outputs = [None, Some(dropped)].map(|dropped| {
+            let y = tracked.forward(plain.clone(), dropped, base);
+            let grads = y.clone().square().mean().backward();
+            let grads = tracked
+                .gradients(&grads)
+                .map(|grad| grad.expect("a gradient"));
+            [vec![y.without_autodiff()], grads.collect()].concat()
+        });
+        [outputs.concat(), vec![adapter.delta(base)]].concat()
+    }
+
+    #[test]
+    fn a_quantised_base_is_the_dense_one_that_it_stands_for() {
+        let values = random([DIMS[1], DIMS[0]]).into_data();
+        let groups = Scheme::Q4.quantise(values.as_slice().unwrap(), DIMS);
+        let weight = Weight::from(Quantised::new(groups, &Device::flex()));
+        let bias = random([1, DIMS[1]]).squeeze_dim::<1>(0);
+        let dense = FrozenLinear::new(0, weight.dense(), Some(bias.clone()));
+        let quantised = FrozenLinear::new(0, weight, Some(bias));
+        let inputs = [random([7, DIMS[0]]), random([7, DIMS[0]])];
+        for variant in Variants::default().0 {
+            for init in [Init::Kaiming, Init::Orthogonal, Init::Pissa, Init::Olora] {
+                let what = format!("{} from {init}", variant.name());
+                let [ours, theirs] = [&quantised, &dense].map(|base| {
+                    let factors = variant.init(base, init, 4, 0.5, &mut stream(1, "tests"));
+                    factors.ok()
+                });
+                let (Some(ours), Some(theirs)) = (ours, theirs) else {
+                    assert_eq!(variant.name(), "hira");
+                    continue;
+                };
+                for (ours, theirs) in ours.iter().zip(&theirs) {
+                    ours.to_data().assert_eq(&theirs.to_data(), true);
+                }
+                let mut adapter = Adapter {
+                    module: 0,
+                    path: "linear".to_owned(),
+                    variant: variant.clone(),
+                    rank: 4,
+                    scale: 0.5,
+                    dropout: 0.0,
+                    factors: theirs,
+                };
+                for factor in adapter.factors.iter_mut().take(2) {
+                    *factor = factor.clone() + random(factor.dims()) * 0.1;
+                }
+                let [ours, theirs] = [&quantised, &dense].map(|base| run(&adapter, base, &inputs));
+                for (ours, theirs) in ours.into_iter().zip(theirs) {
+                    close(ours, theirs, &what);
+                }
+            }
+        }
+    }
+}

@@ -13,16 +13,33 @@
 //! a hand-written backward for burn's CPU backend (`flex`), which by itself runs element-wise work on one thread and one
 //! number at a time. Here it is vectorised by run-time dispatch and spread over the cores, and what a product reads or
 //! writes anyway is not gone through twice.
+//!
+//! A frozen matrix is a [`Weight`], dense or quantised. The CPU forms dequantise one a tile at a time, forwards and
+//! backwards; other backends dequantise it whole for every product, and their autodiff keeps that for the way back.
 
 mod attention;
+mod gated;
 mod gelu;
+mod groups;
+mod hadamard;
 mod linear;
+mod loss;
 mod norm;
+mod quantised;
+mod rotary;
+mod weight;
 
 pub use attention::attention;
-pub use gelu::gelu;
+pub use gated::gated_silu;
+pub use gelu::{gelu, gelu_tanh, quick_gelu};
+pub use groups::{Groups, Scheme};
+pub use hadamard::hadamard_linear;
 pub use linear::{linear, low_rank_linear};
-pub use norm::residual_norm;
+pub use loss::{cross_entropy, token_losses};
+pub use norm::{layer_norm, residual_norm, rms_norm};
+pub use quantised::Quantised;
+pub use rotary::rotate;
+pub use weight::Weight;
 
 #[cfg(feature = "flex")]
 mod matrix;

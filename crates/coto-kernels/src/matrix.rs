@@ -1,8 +1,11 @@
 //! Products of matrices in place: the one door to the `gemm` crate, and the one place that needs `unsafe`.
 #![allow(unsafe_code)]
 
+use std::ops::Range;
+
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
+use rayon::prelude::*;
 
 /// Below this many multiplications a second thread costs more than it brings.
 const SHARED: usize = 192 * 192 * 192;
@@ -50,6 +53,40 @@ impl<'a> View<'a> {
             strides: [self.strides[1], self.strides[0]],
             ..self
         }
+    }
+
+    /// Some of its columns.
+    pub fn columns(self, columns: Range<usize>) -> Self {
+        assert!(
+            columns.start <= columns.end && columns.end <= self.dims[1],
+            "columns {columns:?} of {}",
+            self.dims[1]
+        );
+        let start = (columns.start * self.strides[1]).min(self.data.len());
+        let dims = [self.dims[0], columns.len()];
+        Self::new(&self.data[start..], dims, self.strides)
+    }
+
+    /// As many rows as fit into `out`, from row `first` on.
+    pub fn copy(self, first: usize, out: &mut [f32]) {
+        let ([_, cols], [row, col]) = (self.dims, self.strides);
+        let rows = out.par_chunks_mut(cols.max(1)).enumerate();
+        rows.for_each(|(i, out)| {
+            let numbers = &self.data[(first + i) * row..];
+            match col {
+                1 => out.copy_from_slice(&numbers[..cols]),
+                _ => {
+                    let numbers = numbers.iter().step_by(col.max(1));
+                    out.iter_mut().zip(numbers).for_each(|(out, x)| *out = *x);
+                }
+            }
+        });
+    }
+
+    /// Its only row, where that lies without gaps.
+    pub fn row(self) -> Option<&'a [f32]> {
+        let single = self.dims[0] == 1 && (self.strides[1] == 1 || self.dims[1] < 2);
+        single.then(|| &self.data[..self.dims[1]])
     }
 
     pub fn dims(&self) -> [usize; 2] {
@@ -152,6 +189,32 @@ mod tests {
     #[should_panic(expected = "a view of more than there is")]
     fn a_view_ends_where_its_data_does() {
         View::new(&[0.0; 5], [2, 3], [3, 1]);
+    }
+
+    #[test]
+    fn columns_are_a_view_of_their_own() {
+        let (a, one) = ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1.0]);
+        let mut out = [0.0; 2];
+        let column = View::rows(&a, 3).columns(1..2);
+        let one = View::rows(&one, 1);
+        product((&mut out, 1), Onto::Nothing, 1.0, column, one);
+        assert_eq!(out, [2.0, 5.0]);
+    }
+
+    #[test]
+    fn rows_are_copied_from_wherever_they_lie() {
+        let a = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let mut out = [0.0; 4];
+        View::rows(&a, 2).copy(1, &mut out);
+        assert_eq!(out, [3.0, 4.0, 5.0, 6.0]);
+        View::rows(&a, 3).t().copy(1, &mut out);
+        assert_eq!(out, [2.0, 5.0, 3.0, 6.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "columns 2..4 of 3")]
+    fn columns_end_where_their_matrix_does() {
+        View::rows(&[0.0; 6], 3).columns(2..4);
     }
 
     #[test]

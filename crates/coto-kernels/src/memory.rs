@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::simd::vectorised;
 
 /// Elements one task works on: large enough to hide the hand-over, small enough to share out.
-const CHUNK: usize = 16 * 1024;
+pub(crate) const CHUNK: usize = 16 * 1024;
 
 /// The tensor without gaps; itself where it has none.
 pub(crate) fn dense(x: FloatTensor<Flex>) -> FloatTensor<Flex> {
@@ -29,6 +29,15 @@ pub(crate) fn slice(x: &FloatTensor<Flex>) -> &[f32] {
 pub(crate) fn owned(x: &mut FloatTensor<Flex>) -> Option<&mut [f32]> {
     let (start, end) = x.layout().contiguous_offsets()?;
     Some(&mut x.try_storage_mut::<f32>()?[start..end])
+}
+
+/// The tensor in dense memory that nobody else holds; itself where it is.
+pub(crate) fn own(x: FloatTensor<Flex>) -> FloatTensor<Flex> {
+    let mut x = dense(x);
+    if owned(&mut x).is_none() {
+        x = tensor(slice(&x).to_vec(), x.shape());
+    }
+    x
 }
 
 /// A tensor of new elements.
@@ -70,20 +79,60 @@ pub(crate) fn zip(
     f: impl Fn(f32, f32) -> f32 + Copy + Send + Sync,
 ) -> FloatTensor<Flex> {
     let (x, mut y) = (dense(x), dense(y));
-    if owned(&mut y).is_none() {
-        y = tensor(slice(&y).to_vec(), y.shape());
+    let xs = slice(&x).par_chunks(CHUNK);
+    if let Some(values) = owned(&mut y) {
+        values.par_chunks_mut(CHUNK).zip(xs).for_each(|(y, x)| {
+            vectorised(
+                #[inline(always)]
+                || y.iter_mut().zip(x).for_each(|(y, &x)| *y = f(x, *y)),
+            );
+        });
+        return y;
     }
-    let values = owned(&mut y).expect("just made");
-    let pairs = values
-        .par_chunks_mut(CHUNK)
-        .zip(slice(&x).par_chunks(CHUNK));
-    pairs.for_each(|(y, x)| {
+    let mut output = vec![0.0; slice(&y).len()];
+    let pairs = xs.zip(slice(&y).par_chunks(CHUNK));
+    let tasks = output.par_chunks_mut(CHUNK).zip(pairs);
+    tasks.for_each(|(out, (x, y))| {
         vectorised(
             #[inline(always)]
-            || y.iter_mut().zip(x).for_each(|(y, &x)| *y = f(x, *y)),
+            || {
+                let pairs = x.iter().zip(y);
+                let all = out.iter_mut().zip(pairs);
+                all.for_each(|(out, (&x, &y))| *out = f(x, y));
+            },
         );
     });
-    y
+    tensor(output, y.shape())
+}
+
+/// `f(i, row)` in place of every row; in new memory where the old is shared.
+pub(crate) fn rows(
+    x: FloatTensor<Flex>,
+    cols: usize,
+    f: impl Fn(usize, &mut [f32]) + Send + Sync,
+) -> FloatTensor<Flex> {
+    let (mut x, each) = (dense(x), rows_a_task(cols));
+    let task = |(i, rows): (usize, &mut [f32])| {
+        vectorised(
+            #[inline(always)]
+            || {
+                let rows = rows.chunks_exact_mut(cols.max(1)).enumerate();
+                rows.for_each(|(j, row)| f(i * each + j, row));
+            },
+        );
+    };
+    let size = each * cols.max(1);
+    if let Some(values) = owned(&mut x) {
+        values.par_chunks_mut(size).enumerate().for_each(task);
+        return x;
+    }
+    let mut output = vec![0.0; slice(&x).len()];
+    let pairs = output.par_chunks_mut(size).zip(slice(&x).par_chunks(size));
+    pairs.enumerate().for_each(|(i, (rows, old))| {
+        rows.copy_from_slice(old);
+        task((i, rows));
+    });
+    tensor(output, x.shape())
 }
 
 /// How many rows of a matrix make one task.

@@ -2,28 +2,32 @@
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::{BoolTensor, FloatTensor};
-use burn::backend::{Autodiff, Backend, Flex, backend_extension};
+use burn::backend::{Autodiff, AutodiffBackend, Backend, Flex, backend_extension};
 
-use crate::{attention, gelu, linear, norm};
+use crate::gelu::Phi;
+use crate::memory::dense;
+use crate::weight::Matrix;
+use crate::{attention, gated, gelu, hadamard, linear, loss, norm, rotary};
 
 /// Documented at the public functions. The macro knows no optional tensors: one without elements stands for none.
 #[backend_extension(Autodiff, Flex)]
 pub(crate) trait KernelOps: Backend {
-    fn gelu_exact(x: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn gelu(x: FloatTensor<Self>, phi: Phi) -> FloatTensor<Self>;
 
-    fn frozen_linear(
+    fn gated_silu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    fn rotate(
         x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
 
-    fn low_rank_linear(
+    fn norm(
         x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        a: FloatTensor<Self>,
-        b: FloatTensor<Self>,
-        scale: f32,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f32,
+        centred: bool,
     ) -> FloatTensor<Self>;
 
     fn residual_norm(
@@ -32,6 +36,38 @@ pub(crate) trait KernelOps: Backend {
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         epsilon: f32,
+    ) -> FloatTensor<Self>;
+
+    fn dequantise(#[extension_type] weight: Matrix<Self>) -> FloatTensor<Self>;
+
+    fn frozen_linear(
+        x: FloatTensor<Self>,
+        #[extension_type] weight: Matrix<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    fn low_rank_linear(
+        x: FloatTensor<Self>,
+        #[extension_type] weight: Matrix<Self>,
+        bias: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self>;
+
+    fn hadamard_linear(
+        x: FloatTensor<Self>,
+        #[extension_type] weight: Matrix<Self>,
+        bias: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        shift: f32,
+    ) -> FloatTensor<Self>;
+
+    fn losses(
+        states: FloatTensor<Self>,
+        #[extension_type] weight: Matrix<Self>,
+        targets: Vec<u32>,
     ) -> FloatTensor<Self>;
 
     fn fused_attention(
@@ -45,27 +81,30 @@ pub(crate) trait KernelOps: Backend {
 }
 
 impl KernelOps for Flex {
-    fn gelu_exact(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        gelu::forward(x)
+    fn gelu(x: FloatTensor<Self>, phi: Phi) -> FloatTensor<Self> {
+        gelu::forward(x, phi)
     }
 
-    fn frozen_linear(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        linear::forward(&x, &weight, &bias)
+    fn gated_silu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+        gated::forward(gate, up)
     }
 
-    fn low_rank_linear(
+    fn rotate(
         x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        a: FloatTensor<Self>,
-        b: FloatTensor<Self>,
-        scale: f32,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        linear::low_rank_forward(&x, &weight, &bias, &a, &b, scale).0
+        rotary::turn(x, &dense(cos), &dense(sin), 1.0)
+    }
+
+    fn norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f32,
+        centred: bool,
+    ) -> FloatTensor<Self> {
+        norm::forward(x, gamma, beta, epsilon, centred)
     }
 
     fn residual_norm(
@@ -75,7 +114,49 @@ impl KernelOps for Flex {
         beta: FloatTensor<Self>,
         epsilon: f32,
     ) -> FloatTensor<Self> {
-        norm::forward(x, y, gamma, beta, epsilon)
+        norm::residual_forward(x, y, gamma, beta, epsilon)
+    }
+
+    fn dequantise(weight: Matrix<Self>) -> FloatTensor<Self> {
+        weight.dequantise()
+    }
+
+    fn frozen_linear(
+        x: FloatTensor<Self>,
+        weight: Matrix<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        linear::forward(&x, &weight, &bias)
+    }
+
+    fn low_rank_linear(
+        x: FloatTensor<Self>,
+        weight: Matrix<Self>,
+        bias: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        linear::low_rank_forward(&x, &weight, &bias, &a, &b, scale).0
+    }
+
+    fn hadamard_linear(
+        x: FloatTensor<Self>,
+        weight: Matrix<Self>,
+        bias: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        shift: f32,
+    ) -> FloatTensor<Self> {
+        hadamard::forward(x, weight, &bias, [a, b], shift)
+    }
+
+    fn losses(
+        states: FloatTensor<Self>,
+        weight: Matrix<Self>,
+        targets: Vec<u32>,
+    ) -> FloatTensor<Self> {
+        loss::forward(&states, &weight, &targets)
     }
 
     fn fused_attention(
@@ -91,27 +172,30 @@ impl KernelOps for Flex {
 }
 
 impl<C: CheckpointStrategy> KernelOps for Autodiff<Flex, C> {
-    fn gelu_exact(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        gelu::tracked::<C>(x)
+    fn gelu(x: FloatTensor<Self>, phi: Phi) -> FloatTensor<Self> {
+        gelu::tracked::<C>(x, phi)
     }
 
-    fn frozen_linear(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        linear::tracked::<C>(x, weight, bias)
+    fn gated_silu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+        gated::tracked::<C>(gate, up)
     }
 
-    fn low_rank_linear(
+    fn rotate(
         x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        a: FloatTensor<Self>,
-        b: FloatTensor<Self>,
-        scale: f32,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        linear::low_rank_tracked::<C>(x, weight, bias, a, b, scale)
+        rotary::tracked::<C>(x, cos, sin)
+    }
+
+    fn norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f32,
+        centred: bool,
+    ) -> FloatTensor<Self> {
+        norm::tracked::<C>(x, gamma, beta, epsilon, centred)
     }
 
     fn residual_norm(
@@ -121,7 +205,49 @@ impl<C: CheckpointStrategy> KernelOps for Autodiff<Flex, C> {
         beta: FloatTensor<Self>,
         epsilon: f32,
     ) -> FloatTensor<Self> {
-        norm::tracked::<C>(x, y, gamma, beta, epsilon)
+        norm::residual_tracked::<C>(x, y, gamma, beta, epsilon)
+    }
+
+    fn dequantise(weight: Matrix<Self>) -> FloatTensor<Self> {
+        Self::from_inner(weight.into_inner().dequantise())
+    }
+
+    fn frozen_linear(
+        x: FloatTensor<Self>,
+        weight: Matrix<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        linear::tracked::<C>(x, weight, bias)
+    }
+
+    fn low_rank_linear(
+        x: FloatTensor<Self>,
+        weight: Matrix<Self>,
+        bias: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        linear::low_rank_tracked::<C>(x, weight, bias, a, b, scale)
+    }
+
+    fn hadamard_linear(
+        x: FloatTensor<Self>,
+        weight: Matrix<Self>,
+        bias: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        shift: f32,
+    ) -> FloatTensor<Self> {
+        hadamard::tracked::<C>(x, weight, bias, [a, b], shift)
+    }
+
+    fn losses(
+        states: FloatTensor<Self>,
+        weight: Matrix<Self>,
+        targets: Vec<u32>,
+    ) -> FloatTensor<Self> {
+        loss::tracked::<C>(states, weight, &targets)
     }
 
     fn fused_attention(

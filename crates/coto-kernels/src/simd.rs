@@ -59,6 +59,14 @@ pub(crate) fn exp(x: f32) -> f32 {
     if x < -87.0 { 0.0 } else { p * power }
 }
 
+/// σ(x) and σ'(x).
+#[inline(always)]
+pub(crate) fn sigmoid(x: f32) -> (f32, f32) {
+    let e = exp(-x.abs());
+    let t = 1.0 / (1.0 + e);
+    (if x >= 0.0 { t } else { e * t }, e * t * t)
+}
+
 /// Φ(x) and φ(x): Abramowitz and Stegun's formula 7.1.26 for the error function needs the very exponential that the
 /// density is made of.
 #[inline(always)]
@@ -87,6 +95,18 @@ mod tests {
             assert_eq!(fold(&x, 0.0, |a, b| a + b), sum, "{n}");
             assert_eq!(sum2(&x, &x, |a, _| a), sum, "{n}");
         }
+    }
+
+    #[test]
+    fn sigmoids_saturate_and_keep_nan() {
+        for (x, expected) in [
+            (-200.0, (0.0, 0.0)),
+            (0.0, (0.5, 0.25)),
+            (200.0, (1.0, 0.0)),
+        ] {
+            assert_eq!(sigmoid(x), expected);
+        }
+        assert!(sigmoid(f32::NAN).0.is_nan() && sigmoid(f32::NAN).1.is_nan());
     }
 
     #[test]

@@ -2,8 +2,17 @@
 
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 
+use crate::{Quantised, Scheme, Weight};
+
 pub fn random(dims: [usize; 2]) -> Tensor<2> {
     Tensor::random(dims, Distribution::Normal(0.0, 1.0), &Device::flex())
+}
+
+/// A random quantised matrix.
+pub fn quantised(scheme: Scheme, dims: [usize; 2]) -> Weight {
+    let values = random([dims[1], dims[0]]).into_data();
+    let groups = scheme.quantise(values.as_slice().expect("f32"), dims);
+    Quantised::new(groups, &Device::flex()).into()
 }
 
 /// Panics unless the largest difference is within `tolerance` of the largest number: what rounding does to a sum is small

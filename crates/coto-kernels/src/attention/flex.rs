@@ -1,4 +1,6 @@
-//! Attention on the CPU: samples spread over the cores, one head's scores at a time.
+//! Attention on the CPU: samples, or the heads of few, spread over the cores, one head's scores at a time.
+
+use std::ops::Range;
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
@@ -58,6 +60,14 @@ impl Inputs {
         })
     }
 
+    /// Into how many parts of as many heads each sample is cut, where a part can be one of `heads`.
+    fn parts(&self, heads: usize) -> usize {
+        match self.rows < rayon::current_num_threads() {
+            true => heads.max(1),
+            false => 1,
+        }
+    }
+
     fn sample(&self, row: usize) -> Sample<'_> {
         let [[queries, d], [keys, kv]] = self.dims();
         let layout = self.blocked.layout();
@@ -86,6 +96,11 @@ impl Heads {
     /// Where the columns of a query's head begin, and those of the key's that serves it.
     fn at(&self, head: usize) -> [usize; 2] {
         [head, head / (self.queries / self.keys)].map(|head| head * self.size)
+    }
+
+    /// The queries' heads of one of so many parts.
+    fn part(&self, part: usize, parts: usize) -> Range<usize> {
+        part * self.queries / parts..(part + 1) * self.queries / parts
     }
 
     /// The row strides of queries and keys.
@@ -136,24 +151,34 @@ impl Sample<'_> {
         );
     }
 
-    fn forward(&self, weights: &mut [f32], out: &mut [f32]) {
-        let [stride, _] = self.heads.strides();
-        for head in 0..self.heads.queries {
+    /// Some heads' output into `out`, which has their columns alone.
+    fn forward(&self, heads: Range<usize>, weights: &mut [f32], out: &mut [f32]) {
+        let ([first, _], stride) = (self.heads.at(heads.start), heads.len() * self.heads.size);
+        for head in heads {
             self.weights(head, weights);
             let v = self.key(self.qkv[2], head);
-            let place = &mut out[self.heads.at(head)[0]..];
+            let place = &mut out[self.heads.at(head)[0] - first..];
             let weights = View::rows(weights, self.keys);
             product((place, stride), Onto::Nothing, 1.0, weights, v);
         }
     }
 
     /// With P the weights and G the gradient: dv = Pᵀ G, dS = P ⊙ (G vᵀ - Σ), dq = s·dS k, dk = s·dSᵀ q; dk and dv
-    /// of a head that serves several are sums, onto what is there.
-    fn backward(&self, [p, s]: [&mut [f32]; 2], grad: &[f32], [dq, dk, dv]: [&mut [f32]; 3]) {
+    /// of a head that serves several are sums, onto what is there. The three have the columns of the heads alone.
+    fn backward(
+        &self,
+        heads: Range<usize>,
+        [p, s]: [&mut [f32]; 2],
+        grad: &[f32],
+        [dq, dk, dv]: [&mut [f32]; 3],
+    ) {
         let (keys, scale) = (self.keys, self.scale());
-        let [q_stride, k_stride] = self.heads.strides();
-        for head in 0..self.heads.queries {
-            let [q_at, k_at] = self.heads.at(head);
+        let first = self.heads.at(heads.start);
+        let q_stride = heads.len() * self.heads.size;
+        let k_stride = q_stride * self.heads.keys / self.heads.queries;
+        for head in heads {
+            let at = self.heads.at(head);
+            let [q_at, k_at] = [at[0] - first[0], at[1] - first[1]];
             self.weights(head, p);
             let [q, k, v] = self.qkv;
             let (q, k, v) = (self.query(q, head), self.key(k, head), self.key(v, head));
@@ -197,16 +222,42 @@ fn softmax(row: &mut [f32], blocked: Option<&[u8]>) {
     row.iter_mut().for_each(|x| *x *= scale);
 }
 
+/// The numbers of every token side by side, of samples whose parts follow one another, [rows, parts, tokens, width].
+fn side_by_side(blocks: Vec<f32>, [rows, parts, tokens]: [usize; 3]) -> Vec<f32> {
+    if parts == 1 || blocks.is_empty() {
+        return blocks;
+    }
+    let (sample, width) = (blocks.len() / rows, blocks.len() / (rows * parts * tokens));
+    let mut out = vec![0.0; blocks.len()];
+    let samples = out
+        .chunks_exact_mut(sample)
+        .zip(blocks.chunks_exact(sample));
+    for (out, blocks) in samples {
+        let tokens = out.par_chunks_exact_mut(parts * width).enumerate();
+        tokens.for_each(|(token, out)| {
+            let parts = blocks[token * width..].chunks(sample / parts);
+            for (out, block) in out.chunks_exact_mut(width).zip(parts) {
+                out.copy_from_slice(&block[..width]);
+            }
+        });
+    }
+    out
+}
+
 fn run(inputs: &Inputs) -> Primitive {
     let [[queries, d], [keys, _]] = inputs.dims();
-    let tokens = inputs.rows * queries;
+    let (tokens, parts) = (inputs.rows * queries, inputs.parts(inputs.heads));
     let mut out = vec![0.0; tokens * d];
-    if !out.is_empty() {
-        out.par_chunks_mut(queries * d).enumerate().for_each_init(
-            || vec![0.0; queries * keys],
-            |weights, (row, out)| inputs.sample(row).forward(weights, out),
-        );
-    }
+    let blocks = out.par_chunks_mut((queries * d / parts).max(1));
+    blocks.enumerate().for_each_init(
+        || vec![0.0; queries * keys],
+        |weights, (i, out)| {
+            let sample = inputs.sample(i / parts);
+            let heads = sample.heads.part(i % parts, parts);
+            sample.forward(heads, weights, out);
+        },
+    );
+    let out = side_by_side(out, [inputs.rows, parts, queries]);
     tensor(out, [tokens, d])
 }
 
@@ -224,22 +275,31 @@ pub(crate) fn forward(
 fn backward(inputs: &Inputs, grad: Primitive) -> [Primitive; 3] {
     let [[queries, d], [keys, kv]] = inputs.dims();
     let grad = dense(grad);
+    let grad = slice(&grad);
+    let parts = inputs.parts(kv * inputs.heads / d.max(1));
     let shapes = [[queries, d], [keys, kv], [keys, kv]];
-    let [mut dq, mut dk, mut dv] = shapes.map(|[n, d]| vec![0.0; inputs.rows * n * d]);
-    let [q_len, k_len] = [queries * d, keys * kv].map(|len| len.max(1));
-    let grads = dq
+    let mut grads = shapes.map(|[n, d]| vec![0.0; inputs.rows * n * d]);
+    let [dq, dk, dv] = &mut grads;
+    let [q_len, k_len] = [queries * d, keys * kv].map(|len| (len / parts).max(1));
+    let blocks = dq
         .par_chunks_mut(q_len)
         .zip(dk.par_chunks_mut(k_len).zip(dv.par_chunks_mut(k_len)));
-    let samples = grads.zip(slice(&grad).par_chunks(q_len)).enumerate();
-    samples.for_each_init(
+    blocks.enumerate().for_each_init(
         || [(); 2].map(|()| vec![0.0; queries * keys]),
-        |scratch, (row, ((dq, (dk, dv)), grad))| {
-            let scratch = scratch.each_mut().map(Vec::as_mut_slice);
-            inputs.sample(row).backward(scratch, grad, [dq, dk, dv]);
+        |scratch, (i, (dq, (dk, dv)))| {
+            let (row, scratch) = (i / parts, scratch.each_mut().map(Vec::as_mut_slice));
+            let grad = &grad[row * queries * d..(row + 1) * queries * d];
+            let sample = inputs.sample(row);
+            let heads = sample.heads.part(i % parts, parts);
+            sample.backward(heads, scratch, grad, [dq, dk, dv]);
         },
     );
-    let mut shapes = shapes.into_iter().map(|[n, d]| [inputs.rows * n, d]);
-    [dq, dk, dv].map(|values| tensor(values, shapes.next().expect("three")))
+    let mut shapes = shapes.into_iter();
+    grads.map(|grad| {
+        let [n, d] = shapes.next().expect("three");
+        let grad = side_by_side(grad, [inputs.rows, parts, n]);
+        tensor(grad, [inputs.rows * n, d])
+    })
 }
 
 #[derive(Debug)]
