@@ -1,36 +1,36 @@
 use std::path::Path;
 
-use crate::dataset::Columns;
+use serde_json::Value;
+
 use crate::error::{Error, Nearest, Place, shorten};
+use crate::language::found;
 
 /// One value of a table, as its format has it.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) enum Cell {
     Null,
     Text(String),
     Bytes(Vec<u8>),
     /// A whole number or a truth value, as text: a label, but no text to read.
     Scalar(String),
-    /// What is there instead, in words.
-    Other(&'static str),
+    /// A fraction, a list or an object of a JSONL file.
+    Json(Value),
 }
 
-/// One example with its label still a name.
-pub(crate) struct Row {
-    pub(crate) number: usize,
-    pub(crate) text: String,
-    pub(crate) pair: Option<String>,
-    pub(crate) label: String,
+/// Takes a table row by row, so that no format has to hold them all.
+pub(crate) trait Rows {
+    /// The columns to read where there are columns of these names: of a CSV, TSV or Parquet file once, of a JSONL file at
+    /// each row. Names that are not there are the reader's error.
+    fn columns(&mut self, at: Place, names: &[&str]) -> Result<Vec<String>, Error>;
+
+    /// Takes a row: the cells of the columns, in their order.
+    fn row(&mut self, at: Place, cells: Vec<Cell>) -> Result<(), Error>;
 }
 
-/// Takes the rows of a file one by one, so that no format has to hold them all.
-pub(crate) type Sink<'a> = &'a mut dyn FnMut(Row) -> Result<(), Error>;
-
-/// What the readers of all formats know: the file and the columns wanted of it.
+/// What the readers of all formats know: the file.
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'a> {
     pub(crate) path: &'a Path,
-    pub(crate) columns: &'a Columns,
 }
 
 impl Source<'_> {
@@ -50,63 +50,58 @@ impl Source<'_> {
             nearest: Nearest::of(column, names),
         }
     }
+}
 
-    /// Builds row `number` from the cells that `cell` finds by column name.
-    pub(crate) fn row(
-        &self,
-        number: usize,
-        mut cell: impl FnMut(&str) -> Result<Cell, Error>,
-    ) -> Result<Row, Error> {
-        let mut text = |column: &str| match cell(column)? {
-            Cell::Scalar(_) => {
-                Err(self.wrong_type(number, column, "a number or truth value", "text"))
-            }
-            other => self.value(number, column, other, "text"),
-        };
-        let (columns, wanted) = (self.columns, "a text, whole number or truth value");
-        let row = Row {
-            number,
-            text: text(&columns.text)?,
-            pair: columns.pair.as_deref().map(text).transpose()?,
-            label: self.value(number, &columns.label, cell(&columns.label)?, wanted)?,
-        };
-        if row.label.is_empty() {
-            return Err(self.null(number, &columns.label));
+impl Cell {
+    /// The text, or the error that names row and column.
+    pub(crate) fn text(self, at: &Place, column: &str) -> Result<String, Error> {
+        match self {
+            Cell::Scalar(_) => Err(wrong_type(at, column, "a number or truth value", "text")),
+            other => other.value(at, column, "text"),
         }
-        Ok(row)
     }
 
-    fn value(
-        &self,
-        row: usize,
-        column: &str,
-        cell: Cell,
-        wanted: &'static str,
-    ) -> Result<String, Error> {
-        match cell {
+    /// The text, whole number or truth value as text, or the error that names row and column.
+    pub(crate) fn scalar(self, at: &Place, column: &str) -> Result<String, Error> {
+        self.value(at, column, "a text, whole number or truth value")
+    }
+
+    /// The JSON value, which a file without lists has as text.
+    pub(crate) fn json(self, at: &Place, column: &str) -> Result<Value, Error> {
+        match self {
+            Cell::Json(value) => Ok(value),
+            other => {
+                let text = other.text(at, column)?;
+                serde_json::from_str(&text).map_err(|fault| Error::JsonCell {
+                    at: at.clone(),
+                    column: column.to_owned(),
+                    reason: fault.to_string(),
+                })
+            }
+        }
+    }
+
+    fn value(self, at: &Place, column: &str, wanted: &'static str) -> Result<String, Error> {
+        match self {
             Cell::Text(text) | Cell::Scalar(text) => Ok(text),
             Cell::Bytes(bytes) => String::from_utf8(bytes).map_err(|_| Error::NotUtf8 {
-                at: self.at(row),
+                at: at.clone(),
                 what: format!("column `{}`", shorten(column)),
             }),
-            Cell::Null => Err(self.null(row, column)),
-            Cell::Other(found) => Err(self.wrong_type(row, column, found, wanted)),
+            Cell::Null => Err(Error::Null {
+                at: at.clone(),
+                column: column.to_owned(),
+            }),
+            Cell::Json(value) => Err(wrong_type(at, column, found(&value), wanted)),
         }
     }
+}
 
-    fn null(&self, row: usize, column: &str) -> Error {
-        Error::Null {
-            at: self.at(row),
-            column: column.to_owned(),
-        }
-    }
-
-    fn wrong_type(&self, row: usize, column: &str, found: &str, wanted: &'static str) -> Error {
-        Error::WrongType {
-            at: self.at(row),
-            column: column.to_owned(),
-            found: found.to_owned(),
-            wanted,
-        }
+pub(crate) fn wrong_type(at: &Place, column: &str, found: &str, wanted: &'static str) -> Error {
+    Error::WrongType {
+        at: at.clone(),
+        column: column.to_owned(),
+        found: found.to_owned(),
+        wanted,
     }
 }

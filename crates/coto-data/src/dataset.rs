@@ -1,14 +1,12 @@
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use flate2::read::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
 
-use crate::cell::{Sink, Source};
-use crate::error::{Error, shorten};
+use crate::cell::{Cell, Rows};
+use crate::error::{Error, Place, shorten};
+use crate::fingerprint::Fingerprint;
 use crate::labels::Labels;
-use crate::{delimited, jsonl, parquet_file};
+use crate::table;
 
 /// Which columns of a table hold the text, its partner where a task compares two texts, and the label.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,30 +76,21 @@ impl Dataset {
         labels: Option<&[String]>,
     ) -> Result<Self, Error> {
         let path = path.as_ref();
-        let source = Source { path, columns };
-        let mut examples = Vec::new();
-        let mut labels = Labels::new(labels);
-        read(source, &mut |row| {
-            let shown = shorten(&row.label);
-            let label = labels
-                .class(row.label)
-                .map_err(|nearest| Error::UnknownLabel {
-                    at: source.at(row.number),
-                    column: columns.label.clone(),
-                    label: shown,
-                    nearest,
-                })?;
-            examples.push(Example {
-                text: row.text,
-                pair: row.pair,
-                label,
-            });
-            Ok(())
-        })?;
+        let mut rows = Labelled {
+            columns,
+            examples: Vec::new(),
+            labels: Labels::new(labels),
+        };
+        table::read(path, &mut rows)?;
+        let Labelled {
+            mut examples,
+            labels,
+            ..
+        } = rows;
         if examples.is_empty() {
             return Err(Error::NoRows { path: path.into() });
         }
-        let labels = labels.settle(&mut examples);
+        let labels = labels.settle(examples.iter_mut().map(|example| &mut example.label));
         Ok(Self { examples, labels })
     }
 
@@ -118,7 +107,7 @@ impl Dataset {
     ///
     /// It depends on nothing but the content, not on the version of this crate, the machine or the format of the file.
     pub fn fingerprint(&self) -> u64 {
-        let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+        let mut hash = Fingerprint::default();
         hash.number(self.labels.len());
         for label in &self.labels {
             hash.text(label);
@@ -129,63 +118,48 @@ impl Dataset {
             hash.text(example.pair.as_deref().unwrap_or_default());
             hash.number(example.label);
         }
-        hash.0
+        hash.finish()
     }
 }
 
-struct Fnv(u64);
+struct Labelled<'a> {
+    columns: &'a Columns,
+    examples: Vec<Example>,
+    labels: Labels,
+}
 
-impl Fnv {
-    fn bytes(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+impl Rows for Labelled<'_> {
+    fn columns(&mut self, _: Place, _: &[&str]) -> Result<Vec<String>, Error> {
+        Ok(self.columns.names().map(str::to_owned).collect())
+    }
+
+    fn row(&mut self, at: Place, cells: Vec<Cell>) -> Result<(), Error> {
+        let columns = self.columns;
+        let mut cells = cells.into_iter();
+        let mut next = || cells.next().unwrap_or(Cell::Null);
+        let text = next().text(&at, &columns.text)?;
+        let pair = match &columns.pair {
+            Some(column) => Some(next().text(&at, column)?),
+            None => None,
+        };
+        let label = next().scalar(&at, &columns.label)?;
+        if label.is_empty() {
+            return Err(Error::Null {
+                at,
+                column: columns.label.clone(),
+            });
         }
-    }
-
-    fn number(&mut self, number: usize) {
-        self.bytes(&(number as u64).to_le_bytes());
-    }
-
-    fn text(&mut self, text: &str) {
-        self.number(text.len());
-        self.bytes(text.as_bytes());
-    }
-}
-
-fn read(source: Source, sink: Sink) -> Result<(), Error> {
-    let name = source
-        .path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .to_lowercase();
-    let (plain, zipped) = match name.strip_suffix(".gz") {
-        Some(plain) => (plain, true),
-        None => (name.as_str(), false),
-    };
-    let extension = plain
-        .rsplit_once('.')
-        .map_or("", |(_, extension)| extension);
-    let open = || {
-        File::open(source.path).map_err(|reason| Error::Open {
-            path: source.path.into(),
-            reason,
-        })
-    };
-    let text = || -> Result<Box<dyn BufRead>, Error> {
-        let file = open()?;
-        Ok(match zipped {
-            true => Box::new(BufReader::new(MultiGzDecoder::new(BufReader::new(file)))),
-            false => Box::new(BufReader::new(file)),
-        })
-    };
-    match extension {
-        "jsonl" | "json" => jsonl::rows(source, text()?, sink),
-        "csv" => delimited::rows(source, text()?, b',', sink),
-        "tsv" => delimited::rows(source, text()?, b'\t', sink),
-        "parquet" if !zipped => parquet_file::rows(source, open()?, sink),
-        _ => Err(Error::UnknownFormat {
-            path: source.path.into(),
-        }),
+        let shown = shorten(&label);
+        let label = self
+            .labels
+            .class(label)
+            .map_err(|nearest| Error::UnknownLabel {
+                at,
+                column: columns.label.clone(),
+                label: shown,
+                nearest,
+            })?;
+        self.examples.push(Example { text, pair, label });
+        Ok(())
     }
 }

@@ -2,7 +2,7 @@ use std::io::Read;
 
 use csv::{ByteRecord, ErrorKind, ReaderBuilder};
 
-use crate::cell::{Cell, Sink, Source};
+use crate::cell::{Cell, Rows, Source};
 use crate::error::{Error, Place};
 
 /// Reads a table with a header: CSV by RFC 4180, or TSV, in which a quotation mark is a character like any other
@@ -11,7 +11,7 @@ pub(crate) fn rows(
     source: Source,
     file: impl Read,
     delimiter: u8,
-    sink: Sink,
+    sink: &mut dyn Rows,
 ) -> Result<(), Error> {
     let mut table = ReaderBuilder::new()
         .delimiter(delimiter)
@@ -23,18 +23,17 @@ pub(crate) fn rows(
     if header.is_empty() {
         return Ok(());
     }
-    let names: Vec<String> = header
-        .iter()
-        .map(|name| String::from_utf8_lossy(name).into_owned())
-        .collect();
-    let position = |column: &str| {
-        let found = names.iter().position(|name| name == column);
-        found.ok_or_else(|| source.missing(source.at(1), column, names.iter().map(String::as_str)))
-    };
+    let names: Vec<_> = header.iter().map(String::from_utf8_lossy).collect();
+    let names: Vec<&str> = names.iter().map(|name| &**name).collect();
     // An unknown column is an error of the header, even above no rows.
-    for column in source.columns.names() {
-        position(column)?;
-    }
+    let positions = sink
+        .columns(source.at(1), &names)?
+        .iter()
+        .map(|column| {
+            let found = names.iter().position(|name| name == column);
+            found.ok_or_else(|| source.missing(source.at(1), column, names.iter().copied()))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
 
     let mut record = ByteRecord::new();
     for number in 2.. {
@@ -45,7 +44,8 @@ pub(crate) fn rows(
         {
             break;
         }
-        sink(source.row(number, |column| Ok(cell(&record[position(column)?])))?)?;
+        let cells = positions.iter().map(|&position| cell(&record[position]));
+        sink.row(at(), cells.collect())?;
     }
     Ok(())
 }

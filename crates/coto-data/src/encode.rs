@@ -2,6 +2,7 @@ use std::path::Path;
 
 use tokenizers::{EncodeInput, Encoding, PostProcessor, Tokenizer, TruncationParams};
 
+use crate::LanguageTokenizer;
 use crate::dataset::{Dataset, Example};
 use crate::error::{Error, shorten};
 
@@ -25,13 +26,19 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Reads a `tokenizer.json`. Longer examples are cut on the right to `max_length` tokens, special tokens included, from the
+    /// Reads a `tokenizer.json`, or the tokenizer of a `.gguf` file. Longer examples are cut on the right to `max_length` tokens, special tokens included, from the
     /// longer text of a pair first; what the file says of truncation and padding does not count.
     ///
     /// # Errors
     /// If the file cannot be read, or `max_length` has no room for text.
     pub fn load(path: impl AsRef<Path>, max_length: usize) -> Result<Self, Error> {
         let path = path.as_ref();
+        if path.extension().is_some_and(|end| end == "gguf") {
+            let LanguageTokenizer {
+                name, tokenizer, ..
+            } = LanguageTokenizer::load(path)?;
+            return Self::cutting(&name, tokenizer, max_length);
+        }
         let bytes = std::fs::read(path).map_err(|reason| Error::Open {
             path: path.into(),
             reason,
@@ -48,11 +55,11 @@ impl Encoder {
     }
 
     fn parse(name: &str, bytes: &[u8], max_length: usize) -> Result<Self, Error> {
-        let fault = |reason: tokenizers::Error| Error::Tokenizer {
-            name: name.to_owned(),
-            reason: shorten(&reason.to_string()),
-        };
-        let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(fault)?;
+        let tokenizer = Tokenizer::from_bytes(bytes).map_err(fault(name))?;
+        Self::cutting(name, tokenizer, max_length)
+    }
+
+    fn cutting(name: &str, mut tokenizer: Tokenizer, max_length: usize) -> Result<Self, Error> {
         let special = tokenizer
             .get_post_processor()
             .map_or(0, |added| added.added_tokens(true));
@@ -68,7 +75,9 @@ impl Encoder {
             max_length,
             ..TruncationParams::default()
         };
-        tokenizer.with_truncation(Some(truncation)).map_err(fault)?;
+        tokenizer
+            .with_truncation(Some(truncation))
+            .map_err(fault(name))?;
         Ok(Self { tokenizer, pad_id })
     }
 
@@ -101,6 +110,14 @@ impl Encoder {
             tokens.extend(encodings.iter().map(kept));
         }
         Ok(tokens)
+    }
+}
+
+fn fault(name: &str) -> impl FnOnce(tokenizers::Error) -> Error {
+    let name = name.to_owned();
+    move |reason| Error::Tokenizer {
+        name,
+        reason: shorten(&reason.to_string()),
     }
 }
 

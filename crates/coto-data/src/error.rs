@@ -1,6 +1,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use crate::names::Nearest;
+use crate::names::quoted;
+pub(crate) use crate::names::shorten;
+
 /// A file, and where it matters a row of it.
 ///
 /// Rows are counted from 1: the lines of a JSONL file, the rows of a Parquet file, and the records of a CSV or TSV file as a
@@ -14,14 +18,16 @@ pub struct Place {
 }
 
 impl Place {
-    pub(crate) fn file(path: &Path) -> Self {
+    /// A whole file.
+    pub fn file(path: &Path) -> Self {
         Self {
             path: path.into(),
             row: None,
         }
     }
 
-    pub(crate) fn row(path: &Path, row: usize) -> Self {
+    /// A row of a file, counted from 1.
+    pub fn row(path: &Path, row: usize) -> Self {
         Self {
             path: path.into(),
             row: Some(row),
@@ -206,34 +212,199 @@ pub enum Error {
         /// What the tokenizer said.
         reason: String,
     },
+
+    /// A GGUF file cannot be read, or says too little of its tokenizer.
+    #[error(transparent)]
+    Gguf(Box<coto_gguf::Error>),
+
+    /// A GGUF file names a tokenizer that is not known here.
+    #[error("{name}: {key} `{found}` is not supported{}", nearest.hint())]
+    UnknownTokenizer {
+        /// The file.
+        name: String,
+        /// The metadata key.
+        key: String,
+        /// Its value.
+        found: String,
+        /// The nearest value that is supported.
+        nearest: Nearest,
+    },
+
+    /// The tokenizer refused a text.
+    #[error("{name}: a text cannot be tokenized: {reason}")]
+    Tokenize {
+        /// The tokenizer's folder or file.
+        name: String,
+        /// What it said.
+        reason: String,
+    },
+
+    /// An id to decode is not in the vocabulary.
+    #[error("{name}: there is no token with the id {id}")]
+    UnknownId {
+        /// The tokenizer's folder or file.
+        name: String,
+        /// The id.
+        id: u32,
+    },
+
+    /// A completion has to be ended, but no token is known that ends a text.
+    #[error("{name}: the tokenizer names no token that ends a text (`eos_token`)")]
+    NoEnd {
+        /// The tokenizer's folder or file.
+        name: String,
+    },
+
+    /// A conversation needs a chat template.
+    #[error("{name}: the model has no chat template")]
+    NoChatTemplate {
+        /// The tokenizer's folder or file.
+        name: String,
+    },
+
+    /// A chat template has a wrong syntax, or refused a conversation.
+    #[error("{name}: chat template{}: {reason}", line_of(*line))]
+    ChatTemplate {
+        /// The tokenizer's folder or file.
+        name: String,
+        /// The line of the template, from 1.
+        line: Option<usize>,
+        /// What went wrong, or what the template itself says.
+        reason: String,
+    },
+
+    /// A row cannot be used for a cause outside of the file.
+    #[error("{at}: {cause}")]
+    Row {
+        /// The row.
+        at: Place,
+        /// The cause.
+        cause: Box<Error>,
+    },
+
+    /// A text that should be JSON is not.
+    #[error("{at}: column `{column}` is not JSON: {reason}")]
+    JsonCell {
+        /// The row.
+        at: Place,
+        /// The column.
+        column: String,
+        /// What the parser said.
+        reason: String,
+    },
+
+    /// A message has a field that no one would read.
+    #[error("{at}: `{field}` is unknown: a message has `role` and `content`")]
+    UnknownField {
+        /// The row.
+        at: Place,
+        /// The field, with the message it is in.
+        field: String,
+    },
+
+    /// None of the columns that would tell the format is there.
+    #[error(
+        "{at}: of the columns {} none is there, only {}",
+        quoted(known, "or"),
+        quoted(names, "and")
+    )]
+    UnknownColumns {
+        /// The header, the JSONL row, or the Parquet file.
+        at: Place,
+        /// The columns that are there.
+        names: Vec<String>,
+        /// Those that could be.
+        known: Vec<String>,
+    },
+
+    /// The columns would fit several readings.
+    #[error(
+        "{at}: there are {}, of which one is wanted: say which with `{option}`",
+        quoted(found, "and")
+    )]
+    Ambiguous {
+        /// The header, the JSONL row, or the Parquet file.
+        at: Place,
+        /// The columns.
+        found: Vec<String>,
+        /// The option that decides.
+        option: &'static str,
+    },
+
+    /// A row is of another format than the first.
+    #[error("{at}: the row has `{found}`, but the first has `{first}`: one file holds one format")]
+    MixedRows {
+        /// The row.
+        at: Place,
+        /// The columns of the first row.
+        first: String,
+        /// The columns of this row.
+        found: String,
+    },
+
+    /// The beginning of a conversation is rendered differently alone, so that its turns cannot be told apart.
+    #[error(
+        "{at}: the chat template writes the conversation up to turn {turn} differently when more follows, so what the \
+         assistant says cannot be found; `completions_only = false` learns all of it"
+    )]
+    NotAPrefix {
+        /// The row.
+        at: Place,
+        /// The turn, from 1.
+        turn: usize,
+    },
+
+    /// A conversation in which nothing is to be learnt.
+    #[error("{at}: the assistant says nothing in this conversation")]
+    NoAssistant {
+        /// The row.
+        at: Place,
+    },
+
+    /// No row has a token to learn.
+    #[error("{path}: none of {rows} rows has a token to learn within max_tokens {max_tokens}")]
+    NoTargets {
+        /// The file.
+        path: PathBuf,
+        /// How many rows it has.
+        rows: usize,
+        /// The maximal length, in tokens.
+        max_tokens: usize,
+    },
+
+    /// An answer is none of the choices.
+    #[error("{at}: column `{column}` holds `{answer}`, which is neither one of the choices nor the index of one, from 0{}", nearest.hint())]
+    NoSuchChoice {
+        /// The row.
+        at: Place,
+        /// The column.
+        column: String,
+        /// The answer.
+        answer: String,
+        /// The nearest choice.
+        nearest: Nearest,
+    },
 }
 
-/// The right name that is nearest to a wrong one, if there is any name at all.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Nearest(pub Option<String>);
-
-impl Nearest {
-    pub(crate) fn of<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Self {
-        let likeness = |name: &str| strsim::jaro_winkler(wrong, name);
-        let nearest = names
-            .into_iter()
-            .max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-        Self(nearest.map(shorten))
+impl From<coto_gguf::Error> for Error {
+    fn from(error: coto_gguf::Error) -> Self {
+        Self::Gguf(Box::new(error))
     }
+}
 
-    fn hint(&self) -> String {
-        match &self.0 {
-            Some(name) => format!("; the nearest is `{name}`"),
-            None => String::new(),
+impl Error {
+    /// The error with the row it was met in, unless it has one.
+    pub(crate) fn at(self, at: &Place) -> Self {
+        match self {
+            Self::NotAPrefix { .. } | Self::NoAssistant { .. } => self,
+            cause => Self::Row {
+                at: at.clone(),
+                cause: Box::new(cause),
+            },
         }
     }
 }
 
-/// The beginning of a value that may be as long as a file.
-pub(crate) fn shorten(text: &str) -> String {
-    const SHOWN: usize = 120;
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
+fn line_of(line: Option<usize>) -> String {
+    line.map_or(String::new(), |line| format!(", line {line}"))
 }

@@ -2,11 +2,15 @@ use std::io::BufRead;
 
 use serde_json::{Map, Value};
 
-use crate::cell::{Cell, Sink, Source};
+use crate::cell::{Cell, Rows, Source};
 use crate::error::Error;
 
 /// Reads one JSON object a line; blank lines are passed over.
-pub(crate) fn rows(source: Source, mut file: impl BufRead, sink: Sink) -> Result<(), Error> {
+pub(crate) fn rows(
+    source: Source,
+    mut file: impl BufRead,
+    sink: &mut dyn Rows,
+) -> Result<(), Error> {
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
@@ -26,13 +30,16 @@ pub(crate) fn rows(source: Source, mut file: impl BufRead, sink: Sink) -> Result
             continue;
         }
         let object = object(source, number, bytes)?;
-        let row = source.row(number, |column| match object.get(column) {
-            Some(value) => Ok(cell(value)),
-            None => {
-                Err(source.missing(source.at(number), column, object.keys().map(String::as_str)))
-            }
-        })?;
-        sink(row)?;
+        let names: Vec<&str> = object.keys().map(String::as_str).collect();
+        let columns = sink.columns(source.at(number), &names)?;
+        if let Some(column) = columns.iter().find(|column| !object.contains_key(*column)) {
+            return Err(source.missing(source.at(number), column, names));
+        }
+        let cells = columns
+            .iter()
+            .map(|column| object.get(column).map_or(Cell::Null, cell))
+            .collect();
+        sink.row(source.at(number), cells)?;
     }
     Ok(())
 }
@@ -60,9 +67,7 @@ fn cell(value: &Value) -> Cell {
         Value::Null => Cell::Null,
         Value::String(text) => Cell::Text(text.clone()),
         Value::Bool(truth) => Cell::Scalar(truth.to_string()),
-        Value::Number(number) if number.is_f64() => Cell::Other("a fraction"),
-        Value::Number(number) => Cell::Scalar(number.to_string()),
-        Value::Array(_) => Cell::Other("an array"),
-        Value::Object(_) => Cell::Other("an object"),
+        Value::Number(number) if !number.is_f64() => Cell::Scalar(number.to_string()),
+        other => Cell::Json(other.clone()),
     }
 }

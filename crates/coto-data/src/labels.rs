@@ -1,17 +1,17 @@
 use std::collections::HashMap;
 
-use crate::dataset::Example;
 use crate::error::Nearest;
 
-/// The names of the classes, given or gathered.
-pub(crate) struct Labels {
+/// The names of the classes, given or gathered while the examples are read.
+pub struct Labels {
     names: Vec<String>,
     index: HashMap<String, usize>,
     fixed: bool,
 }
 
 impl Labels {
-    pub(crate) fn new(fixed: Option<&[String]>) -> Self {
+    /// The given names in their order, or none yet.
+    pub fn new(fixed: Option<&[String]>) -> Self {
         let names = fixed.unwrap_or_default().to_vec();
         let index = names
             .iter()
@@ -26,8 +26,11 @@ impl Labels {
         }
     }
 
-    /// The class of `label`, or the nearest label if the set is fixed and lacks it.
-    pub(crate) fn class(&mut self, label: String) -> Result<usize, Nearest> {
+    /// The class of `label`, until [`Labels::settle`] if the names are gathered.
+    ///
+    /// # Errors
+    /// The nearest name, if the names are given and lack it.
+    pub fn class(&mut self, label: String) -> Result<usize, Nearest> {
         if let Some(&class) = self.index.get(&label) {
             return Ok(class);
         }
@@ -39,8 +42,9 @@ impl Labels {
         Ok(self.names.len() - 1)
     }
 
-    /// The final label set. Gathered labels are sorted, as numbers if all are whole numbers, and the examples follow.
-    pub(crate) fn settle(self, examples: &mut [Example]) -> Vec<String> {
+    /// The final label set. Gathered labels are sorted, as numbers if all are whole numbers, and the classes of the examples
+    /// follow.
+    pub fn settle<'a>(self, classes: impl IntoIterator<Item = &'a mut usize>) -> Vec<String> {
         if self.fixed {
             return self.names;
         }
@@ -57,8 +61,8 @@ impl Labels {
         for (place, &old) in order.iter().enumerate() {
             new[old] = place;
         }
-        for example in examples {
-            example.label = new[example.label];
+        for class in classes {
+            *class = new[*class];
         }
         order
             .into_iter()

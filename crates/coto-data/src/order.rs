@@ -33,8 +33,8 @@ pub fn in_order(lengths: &[usize], batch_size: usize) -> Vec<Vec<usize>> {
     cut(&order, batch_size)
 }
 
-fn cut(order: &[usize], batch_size: usize) -> Vec<Vec<usize>> {
-    order.chunks(batch_size).map(<[usize]>::to_vec).collect()
+pub(crate) fn cut<T: Clone>(order: &[T], batch_size: usize) -> Vec<Vec<T>> {
+    order.chunks(batch_size).map(<[T]>::to_vec).collect()
 }
 
 pub(crate) fn shuffled(length: usize, stream: &mut impl Rng) -> Vec<usize> {
@@ -45,7 +45,7 @@ pub(crate) fn shuffled(length: usize, stream: &mut impl Rng) -> Vec<usize> {
 
 /// The shuffle of Fisher and Yates. A run is identified by its seed, so its order is not left to a library whose shuffle may
 /// change with its version.
-fn shuffle<T>(items: &mut [T], stream: &mut impl Rng) {
+pub(crate) fn shuffle<T>(items: &mut [T], stream: &mut impl Rng) {
     for last in (1..items.len()).rev() {
         let drawn = (u128::from(stream.next_u64()) * (last as u128 + 1)) >> 64;
         items.swap(last, drawn as usize);

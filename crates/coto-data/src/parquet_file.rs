@@ -8,19 +8,26 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use parquet::schema::types::SchemaDescriptor;
 
-use crate::cell::{Cell, Sink, Source};
+use crate::cell::{Cell, Rows, Source};
 use crate::error::{Error, Place, shorten};
 
 /// Reads the wanted columns of a Parquet file, one row group at a time.
-pub(crate) fn rows(source: Source, file: File, sink: Sink) -> Result<(), Error> {
+pub(crate) fn rows(source: Source, file: File, sink: &mut dyn Rows) -> Result<(), Error> {
     let at = Place::file(source.path);
-    let reader = guarded(|| SerializedFileReader::new(file))
-        .map_err(|reason| Error::Parquet { at, reason })?;
+    let reader = guarded(|| SerializedFileReader::new(file)).map_err(|reason| Error::Parquet {
+        at: at.clone(),
+        reason,
+    })?;
     let schema = reader.metadata().file_metadata().schema_descr();
-    let columns = source
-        .columns
-        .names()
-        .map(|column| Ok((column, leaf(source, schema, column)?)))
+    let fields = schema.root_schema().get_fields();
+    let names: Vec<&str> = fields.iter().map(|field| field.name()).collect();
+    let columns = sink
+        .columns(at, &names)?
+        .into_iter()
+        .map(|column| {
+            let leaf = leaf(source, schema, &column)?;
+            Ok((column, leaf))
+        })
         .collect::<Result<Vec<_>, Error>>()?;
 
     let mut number = 1;
@@ -31,12 +38,12 @@ pub(crate) fn rows(source: Source, file: File, sink: Sink) -> Result<(), Error> 
         };
         let group = guarded(|| reader.get_row_group(index)).map_err(broken)?;
         let mut table = Vec::with_capacity(columns.len());
-        for &(name, leaf) in &columns {
-            let cells = guarded(|| cells(&*group, leaf))
+        for (name, leaf) in &columns {
+            let cells = guarded(|| cells(&*group, *leaf))
                 .map_err(|reason| broken(format!("column `{name}`: {reason}")))?;
             table.push((name, cells));
         }
-        let length = table[0].1.len();
+        let length = table.first().map_or(0, |(_, cells)| cells.len());
         if let Some((name, cells)) = table.iter().find(|(_, cells)| cells.len() != length) {
             let found = cells.len();
             return Err(broken(format!(
@@ -44,14 +51,12 @@ pub(crate) fn rows(source: Source, file: File, sink: Sink) -> Result<(), Error> 
                 table[0].0
             )));
         }
-        for index in 0..length {
-            let cell = |column: &str| {
-                table
-                    .iter()
-                    .find(|(name, _)| *name == column)
-                    .map(|(_, cells)| cells[index].clone())
-            };
-            sink(source.row(number, |column| Ok(cell(column).unwrap_or(Cell::Null)))?)?;
+        let mut table: Vec<_> = (table.into_iter())
+            .map(|(_, cells)| cells.into_iter())
+            .collect();
+        for _ in 0..length {
+            let cells = table.iter_mut().filter_map(Iterator::next).collect();
+            sink.row(source.at(number), cells)?;
             number += 1;
         }
     }

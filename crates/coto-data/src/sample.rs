@@ -29,54 +29,63 @@ impl Share {
     }
 }
 
+/// The indices of at most `per_class` random examples of each class, in order; `classes` names the class of each example,
+/// all below `count`.
+///
+/// A class with fewer gives all it has, one without examples none. More examples a class under the same seed only add
+/// to fewer.
+pub fn few_shot(classes: &[usize], count: usize, per_class: usize, seed: u64) -> Vec<usize> {
+    let members = members(classes, count);
+    let quotas: Vec<usize> = members.iter().map(|of| of.len().min(per_class)).collect();
+    let mut chosen = draw(&members, &quotas, seed, "few-shot");
+    chosen.sort_unstable();
+    chosen
+}
+
+/// Sets a random share of the examples apart, stratified: each class gives in proportion to its size, with the largest
+/// remainders rounded up. `classes` names the class of each example, all below `count`. Returns the indices of the rest and of
+/// the share, both in order.
+///
+/// # Errors
+/// If the share or the rest would be empty.
+pub fn split(
+    classes: &[usize],
+    count: usize,
+    share: Share,
+    seed: u64,
+) -> Result<(Vec<usize>, Vec<usize>), Error> {
+    let total = share.of(classes.len())?;
+    let members = members(classes, count);
+    let sizes: Vec<usize> = members.iter().map(Vec::len).collect();
+    let mut held_out = vec![false; classes.len()];
+    for index in draw(&members, &proportional(&sizes, total), seed, "split") {
+        held_out[index] = true;
+    }
+    Ok((0..classes.len()).partition(|&index| !held_out[index]))
+}
+
 impl Dataset {
-    /// At most `per_class` random examples of each class, in their old order.
-    ///
-    /// A class with fewer gives all it has, one without examples none. More examples a class under the same seed only add
-    /// to fewer.
+    /// At most `per_class` random examples of each class, as [`few_shot`] draws them.
     pub fn few_shot(&self, per_class: usize, seed: u64) -> Self {
-        let quotas: Vec<usize> = self
-            .class_counts()
-            .iter()
-            .map(|&count| count.min(per_class))
-            .collect();
-        let mut chosen = self.draw(&quotas, seed, "few-shot");
-        chosen.sort_unstable();
-        self.pick(&chosen)
+        self.pick(&few_shot(
+            &self.classes(),
+            self.labels.len(),
+            per_class,
+            seed,
+        ))
     }
 
-    /// Sets a random share apart, stratified: each class gives in proportion to its size, with the largest remainders rounded up.
-    /// Returns the rest and the share, both in their old order.
+    /// Sets a random share apart, as [`split`] does. Returns the rest and the share.
     ///
     /// # Errors
     /// If the share or the rest would be empty.
     pub fn split(&self, share: Share, seed: u64) -> Result<(Self, Self), Error> {
-        let count = share.of(self.examples.len())?;
-        let quotas = proportional(&self.class_counts(), count);
-        let mut held_out = vec![false; self.examples.len()];
-        for index in self.draw(&quotas, seed, "split") {
-            held_out[index] = true;
-        }
-        let side = |held: bool| -> Vec<usize> {
-            (0..held_out.len())
-                .filter(|&index| held_out[index] == held)
-                .collect()
-        };
-        Ok((self.pick(&side(false)), self.pick(&side(true))))
+        let (rest, held_out) = split(&self.classes(), self.labels.len(), share, seed)?;
+        Ok((self.pick(&rest), self.pick(&held_out)))
     }
 
-    /// The indices of `quotas[c]` random examples of each class c.
-    fn draw(&self, quotas: &[usize], seed: u64, stream: &str) -> Vec<usize> {
-        let mut classes = vec![Vec::new(); self.labels.len()];
-        for (index, example) in self.examples.iter().enumerate() {
-            classes[example.label].push(index);
-        }
-        let mut drawn = Vec::new();
-        for (class, (members, &quota)) in classes.iter().zip(quotas).enumerate() {
-            let order = shuffled(members.len(), &mut stream_at(seed, stream, class as u64));
-            drawn.extend(order.into_iter().take(quota).map(|place| members[place]));
-        }
-        drawn
+    fn classes(&self) -> Vec<usize> {
+        self.examples.iter().map(|example| example.label).collect()
     }
 
     fn pick(&self, indices: &[usize]) -> Self {
@@ -88,6 +97,25 @@ impl Dataset {
             labels: self.labels.clone(),
         }
     }
+}
+
+/// The examples of each class, in order.
+fn members(classes: &[usize], count: usize) -> Vec<Vec<usize>> {
+    let mut members = vec![Vec::new(); count];
+    for (index, &class) in classes.iter().enumerate() {
+        members[class].push(index);
+    }
+    members
+}
+
+/// The indices of `quotas[c]` random examples of each class c.
+fn draw(members: &[Vec<usize>], quotas: &[usize], seed: u64, stream: &str) -> Vec<usize> {
+    let mut drawn = Vec::new();
+    for (class, (members, &quota)) in members.iter().zip(quotas).enumerate() {
+        let order = shuffled(members.len(), &mut stream_at(seed, stream, class as u64));
+        drawn.extend(order.into_iter().take(quota).map(|place| members[place]));
+    }
+    drawn
 }
 
 /// Shares `total` ≤ the sum of `counts` among classes by the method of largest remainders.

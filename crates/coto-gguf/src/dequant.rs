@@ -143,7 +143,7 @@ fn q4_k(block: &[u8; 144], values: &mut [f32; 256]) {
 
 /// The 6-bit scale and minimum of a group. Of groups 0 to 3 they are the low bits of bytes 0 to 3 and 4 to 7; of groups
 /// 4 to 7 the low four bits are the nibbles of bytes 8 to 11, and the high two are the ones left over in bytes 0 to 7.
-fn q4_k_scale_min(packed: &[u8], group: usize) -> (u8, u8) {
+pub(crate) fn q4_k_scale_min(packed: &[u8], group: usize) -> (u8, u8) {
     if group < 4 {
         return (packed[group] & 63, packed[group + 4] & 63);
     }

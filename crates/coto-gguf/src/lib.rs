@@ -25,6 +25,7 @@
 mod dequant;
 mod error;
 mod gguf;
+mod groups;
 mod metadata;
 mod nearest;
 mod reader;
@@ -35,6 +36,7 @@ mod value;
 pub use dequant::{dequantise, dequantise_row_range};
 pub use error::Error;
 pub use gguf::Gguf;
+pub use groups::{Groups, groups};
 pub use metadata::Metadata;
 pub use tensor::Tensor;
 pub use types::GgmlType;

@@ -3,7 +3,7 @@ use std::ops::Range;
 
 use crate::dequant::{check_rows, row_bytes};
 use crate::reader::Reader;
-use crate::{Error, GgmlType, Gguf, dequantise, types};
+use crate::{Error, GgmlType, Gguf, Groups, dequantise, groups, types};
 
 /// What a file says of a tensor.
 #[derive(Debug, Clone)]
@@ -120,6 +120,15 @@ impl<'a> Tensor<'a> {
     /// [`Error::Io`].
     pub fn dequantise(&self) -> Result<Vec<f32>, Error> {
         self.values(0..self.info.bytes, self.elements())
+    }
+
+    /// Its codes with their scales and offsets; nothing when it is not quantised: see [`groups`](crate::groups()).
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn groups(&self) -> Result<Option<Groups>, Error> {
+        groups(self.info.dtype, &self.read_bytes()?, self.elements())
+            .map_err(|error| self.here(error))
     }
 
     /// The values of some rows, row-major, and only these are read. A row runs along the innermost axis (`in`); the

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use coto_gguf::{Array, GgmlType, Gguf, Value, dequantise, dequantise_row_range};
+use coto_gguf::{Array, GgmlType, Gguf, Value, dequantise, dequantise_row_range, groups};
 use safetensors::SafeTensors;
 
 fn golden(name: &str) -> PathBuf {
@@ -180,5 +180,51 @@ fn version_2_has_the_same_layout() {
     assert_eq!(
         gguf.tensor("vector").unwrap().dequantise().unwrap(),
         [1.5, -2.0, 3.25]
+    );
+}
+
+#[test]
+fn groups_give_the_values_of_every_quantised_type() {
+    let gguf = Gguf::open(golden("types.gguf")).unwrap();
+    let mut seen = Vec::new();
+    for tensor in gguf.tensors() {
+        let (name, dtype) = (tensor.name(), tensor.dtype());
+        let Some(groups) = tensor.groups().unwrap() else {
+            assert_eq!(dtype.block_elements(), 1, "{name}");
+            continue;
+        };
+        seen.push(dtype);
+        let codes: Vec<f32> = match groups.bits {
+            4 => (groups.codes.iter())
+                .flat_map(|&byte| [f32::from(byte & 15), f32::from(byte >> 4)])
+                .collect(),
+            8 => groups.codes.iter().map(|&c| f32::from(c as i8)).collect(),
+            bits => panic!("{name}: {bits} bits"),
+        };
+        assert_eq!(codes.len(), tensor.elements(), "{name}");
+        assert_eq!(groups.scales.len() * groups.group, codes.len(), "{name}");
+        let values = codes.iter().enumerate().map(|(i, code)| {
+            let product = groups.scales[i / groups.group] * code;
+            match groups.offsets[..] {
+                [] => product,
+                ref offsets => product + offsets[i / groups.group],
+            }
+        });
+        // The sum d·8 + (−8 d) of Q4_0 is +0, the product d·(8 − 8) of a negative d is −0.
+        let sign = |value: f32| match dtype {
+            GgmlType::Q4_0 => value + 0.0,
+            _ => value,
+        };
+        let wanted: Vec<f32> = tensor.dequantise().unwrap().into_iter().map(sign).collect();
+        let values: Vec<f32> = values.map(sign).collect();
+        assert_eq!(bits(&values), bits(&wanted), "{name}");
+    }
+    for dtype in GgmlType::ALL {
+        assert_eq!(seen.contains(&dtype), dtype.block_elements() > 1, "{dtype}");
+    }
+    let error = groups(GgmlType::Q4_0, &[0; 17], 32).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "32 elements of Q4_0 cannot have 17 bytes"
     );
 }

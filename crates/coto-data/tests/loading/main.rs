@@ -1,7 +1,12 @@
-//! Tables of every format, whole and broken.
+//! Tables of every format, tokenizers and chat templates, whole and broken.
 
 mod broken;
+mod chats;
+mod folders;
+mod questions;
+mod sequences;
 mod tables;
+mod tokens;
 
 use coto_data::{Columns, Dataset};
 
