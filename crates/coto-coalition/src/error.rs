@@ -34,7 +34,7 @@ pub enum Error {
         group: String,
         /// The pattern.
         pattern: String,
-        /// The kind, path or end of a path that looks most like it.
+        /// The kind, path or part of a path that looks most like it.
         nearest: Option<String>,
     },
     /// A module is in no group.

@@ -7,6 +7,7 @@ use crate::{Error, Module, Players};
 /// How modules are grouped into players, as a configuration says it.
 ///
 /// In TOML: `"layer"`, `"module"`, `"kind"`, `{ chunk = 2 }` or `{ groups = { attention = ["query", "value"], rest = ["dense"] } }`.
+/// `{ groups = { text = ["text_model"], vision = ["vision_model"] } }` makes a player of each tower.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Grouping {

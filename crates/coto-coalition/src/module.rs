@@ -23,25 +23,23 @@ impl Module {
         }
     }
 
-    /// As PEFT matches a list of target modules, or by kind.
+    /// By the path, its beginning or, as PEFT matches a list of target modules, its end, cut at dots; or by kind.
     fn matches(&self, pattern: &str) -> bool {
-        let ends = || {
-            self.path
-                .strip_suffix(pattern)
-                .is_some_and(|rest| rest.ends_with('.'))
-        };
-        self.path == pattern || self.kind == pattern || ends()
+        let begins = self.path.strip_prefix(pattern);
+        let ends = self.path.strip_suffix(pattern);
+        self.path == pattern
+            || self.kind == pattern
+            || begins.is_some_and(|rest| rest.starts_with('.'))
+            || ends.is_some_and(|rest| rest.ends_with('.'))
     }
 
     /// Everything a pattern could have said to match this module.
     fn handles(&self) -> impl Iterator<Item = &str> {
-        let ends = self
-            .path
-            .match_indices('.')
-            .map(|(dot, _)| &self.path[dot + 1..]);
+        let parts = self.path.match_indices('.');
+        let parts = parts.flat_map(|(dot, _)| [&self.path[..dot], &self.path[dot + 1..]]);
         [self.kind.as_str(), self.path.as_str()]
             .into_iter()
-            .chain(ends)
+            .chain(parts)
     }
 }
 
@@ -84,12 +82,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ends_of_paths_match_at_dots_only() {
-        let module = Module::new("layer.12.q_proj", Some(12), "self.q_proj");
-        for pattern in ["layer.12.q_proj", "12.q_proj", "q_proj", "self.q_proj"] {
+    fn both_ends_of_paths_match_at_dots_only() {
+        let module = Module::new("text.layer.12.q_proj", Some(12), "self.q_proj");
+        for pattern in [
+            "text.layer.12.q_proj",
+            "12.q_proj",
+            "q_proj",
+            "self.q_proj",
+            "text.layer.12",
+            "text.layer",
+            "text",
+        ] {
             assert!(module.matches(pattern), "{pattern}");
         }
-        for pattern in ["2.q_proj", "proj", "layer.12", "layer", ""] {
+        for pattern in [
+            "2.q_proj",
+            "proj",
+            "layer.12",
+            "layer",
+            "text.layer.1",
+            "tex",
+            "text.",
+            "",
+        ] {
             assert!(!module.matches(pattern), "{pattern}");
         }
     }

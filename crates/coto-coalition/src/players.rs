@@ -86,8 +86,8 @@ impl Players {
 
     /// Players by name, in the order given, each with the patterns that list its modules.
     ///
-    /// A pattern matches a module whose path is the pattern or ends in `.` and the pattern (as PEFT's `target_modules` does),
-    /// or whose kind is the pattern.
+    /// A pattern matches a module whose path is the pattern, begins with the pattern and `.` (a tower, a layer) or ends in `.`
+    /// and the pattern (as PEFT's `target_modules` does), or whose kind is the pattern.
     ///
     /// # Errors
     /// A name given twice, a group without patterns, a pattern that matches nothing, a module in two groups or in none; each
@@ -306,6 +306,37 @@ mod tests {
         assert_eq!(players.modules(1), [1, 3, 5]);
         assert_eq!(players.modules(2), [2, 4, 6]);
         assert_is_a_partition(&players, 8);
+    }
+
+    #[test]
+    fn named_groups_match_beginnings_of_paths() {
+        let towers = ["text_model", "vision_model"];
+        let modules: Vec<Module> = (0..4)
+            .map(|i| {
+                let path = format!("{}.encoder.layers.{}.q_proj", towers[i / 2], i % 2);
+                Module::new(path, Some(i), "q_proj")
+            })
+            .collect();
+        let groups = towers.map(|tower| (tower, vec![tower]));
+        let players = Players::named(&modules, &groups).unwrap();
+        assert_eq!(
+            (players.modules(0), players.modules(1)),
+            (&[0, 1][..], &[2, 3][..])
+        );
+        assert_is_a_partition(&players, 4);
+        let error = |pattern: &str| {
+            Players::named(&modules, &[("a", vec![pattern])])
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(
+            error("txt_model"),
+            "group `a`: `txt_model` matches no adapted module; did you mean `text_model`?"
+        );
+        assert_eq!(
+            error("text_model.encoder.layers.3"),
+            "group `a`: `text_model.encoder.layers.3` matches no adapted module; did you mean `text_model.encoder.layers.1`?"
+        );
     }
 
     #[test]

@@ -7,20 +7,61 @@ use serde::Deserialize;
 
 use crate::config::json;
 use crate::llama::GgufBase;
-use crate::{Bert, Error, Hidden, Layered, Llama, Pooling, TokenBatch, locate};
+use crate::{
+    BaseQuant, Bert, Clip, Error, Hidden, ImageBatch, Layered, Llama, Pooling, TokenBatch, Vit,
+    locate,
+};
 
-/// A model of text, of whichever family its `config.json` says.
+/// A model of whichever family its `config.json` says.
 #[derive(Debug, Clone)]
 pub enum Model {
-    /// An encoder.
+    /// An encoder of text.
     Bert(Box<Bert>),
-    /// A decoder; its feature is the state of the last token.
+    /// A decoder of text; its feature is the state of the last token.
     Llama(Box<Llama>),
+    /// An encoder of images.
+    Vit(Box<Vit>),
+    /// An encoder of images and one of texts; what comes out is a logit for each image and text.
+    Clip(Box<Clip>),
+}
+
+/// What goes into a [`Model`].
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// Tokens, for encoders and decoders of text.
+    Tokens(Box<TokenBatch>),
+    /// Images, for encoders of images.
+    Images(Box<ImageBatch>),
 }
 
 #[derive(Deserialize)]
 struct Kind {
     model_type: String,
+}
+
+/// One expression for the model of every family.
+macro_rules! each {
+    ($self:expr, $model:ident => $do:expr) => {
+        match $self {
+            Model::Bert($model) => $do,
+            Model::Llama($model) => $do,
+            Model::Vit($model) => $do,
+            Model::Clip($model) => $do,
+        }
+    };
+}
+
+/// One expression for the model of every family and the batch that it takes.
+macro_rules! fed {
+    ($self:expr, $input:expr, $model:ident, $batch:ident => $do:expr) => {
+        match ($self, $input) {
+            (Model::Bert($model), Input::Tokens($batch)) => $do,
+            (Model::Llama($model), Input::Tokens($batch)) => $do,
+            (Model::Vit($model), Input::Images($batch)) => $do,
+            (Model::Clip($model), Input::Images($batch)) => $do,
+            (model, _) => panic!("{} takes no such input", model.family()),
+        }
+    };
 }
 
 impl Model {
@@ -29,8 +70,21 @@ impl Model {
     /// # Errors
     /// [`Error::Unsupported`] for a family that is not known here; else as the family's own `load`.
     pub fn load(name: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
-        let llama =
-            |name: &Path| Llama::load(name, device).map(|model| Self::Llama(Box::new(model)));
+        Self::load_as(name, BaseQuant::Stored, device)
+    }
+
+    /// [`load`](Self::load), with the matrices of its linears dense or quantised as is said.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_as(
+        name: impl AsRef<Path>,
+        quant: BaseQuant,
+        device: &Device,
+    ) -> Result<Self, Error> {
+        let llama = |name: &Path| {
+            Llama::load_as(name, quant, device).map(|model| Self::Llama(Box::new(model)))
+        };
         if GgufBase::is(name.as_ref()) {
             return llama(name.as_ref());
         }
@@ -38,15 +92,27 @@ impl Model {
         let path = folder.join("config.json");
         match json::<Kind>(&path)?.model_type.as_str() {
             "bert" | "roberta" | "xlm-roberta" | "distilbert" => {
-                Bert::load(folder, device).map(|model| Self::Bert(Box::new(model)))
+                Bert::load_as(folder, quant, device).map(|model| Self::Bert(Box::new(model)))
             }
             "llama" | "mistral" | "qwen2" | "qwen3" => llama(&folder),
+            "vit" => Vit::load_as(folder, quant, device).map(|model| Self::Vit(Box::new(model))),
+            "clip" => Clip::load_as(folder, quant, device).map(|model| Self::Clip(Box::new(model))),
             other => Err(Error::Unsupported {
                 path,
                 field: "model_type",
                 value: other.to_owned(),
-                known: "`bert`, `roberta`, `xlm-roberta`, `distilbert`, `llama`, `mistral`, `qwen2`, `qwen3`",
+                known: "`bert`, `roberta`, `xlm-roberta`, `distilbert`, `llama`, `mistral`, `qwen2`, `qwen3`, `vit`, `clip`",
             }),
+        }
+    }
+
+    /// What kind of model it is, for messages.
+    pub fn family(&self) -> &'static str {
+        match self {
+            Self::Bert(_) => "an encoder",
+            Self::Llama(_) => "a decoder",
+            Self::Vit(_) => "an image encoder",
+            Self::Clip(_) => "a model of images and texts",
         }
     }
 
@@ -55,82 +121,81 @@ impl Model {
     /// # Errors
     /// [`Error::Pooling`] for one that the family does not have.
     pub fn with_pooling(self, pooling: Pooling) -> Result<Self, Error> {
-        match (self, pooling) {
+        let known = match (self, pooling) {
             (Self::Bert(model), Pooling::Mean | Pooling::Cls) => {
-                Ok(Self::Bert(Box::new(model.with_pooling(pooling))))
+                return Ok(Self::Bert(Box::new(model.with_pooling(pooling))));
             }
-            (Self::Llama(model), Pooling::Last) => Ok(Self::Llama(model)),
-            (Self::Bert(_), _) => Err(Error::Pooling {
-                family: "an encoder",
-                known: "`mean` and `cls`",
-            }),
-            (Self::Llama(_), _) => Err(Error::Pooling {
-                family: "a decoder",
-                known: "`last`",
-            }),
+            (model @ Self::Llama(_), Pooling::Last) | (model @ Self::Vit(_), Pooling::Cls) => {
+                return Ok(model);
+            }
+            (model, _) => (
+                model.family(),
+                match model {
+                    Self::Bert(_) => "`mean` and `cls`",
+                    Self::Llama(_) => "`last`",
+                    Self::Vit(_) => "`cls`",
+                    Self::Clip(_) => "none",
+                },
+            ),
+        };
+        let (family, known) = known;
+        Err(Error::Pooling { family, known })
+    }
+
+    /// The longest sequence that the positions suffice for, of a model of text.
+    pub fn max_tokens(&self) -> Option<usize> {
+        match self {
+            Self::Bert(model) => Some(model.config().max_tokens()),
+            Self::Llama(model) => Some(model.config().max_position_embeddings),
+            Self::Vit(_) | Self::Clip(_) => None,
         }
     }
 
-    /// The longest sequence that the positions suffice for.
-    pub fn max_tokens(&self) -> usize {
+    /// The shape of the images that it takes, [channels, height, width], if it takes any.
+    pub fn image_shape(&self) -> Option<[usize; 3]> {
         match self {
-            Self::Bert(model) => model.config().max_tokens(),
-            Self::Llama(model) => model.config().max_position_embeddings,
+            Self::Bert(_) | Self::Llama(_) => None,
+            Self::Vit(model) => Some(model.config().image_shape()),
+            Self::Clip(model) => Some(model.config().vision.image_shape()),
         }
     }
 }
 
 impl Base for Model {
     fn modules(&self) -> &[Module] {
-        match self {
-            Self::Bert(model) => model.modules(),
-            Self::Llama(model) => model.modules(),
-        }
+        each!(self, model => model.modules())
     }
 
     fn linear(&self, module: usize) -> &FrozenLinear {
-        match self {
-            Self::Bert(model) => model.linear(module),
-            Self::Llama(model) => model.linear(module),
-        }
+        each!(self, model => model.linear(module))
     }
 }
 
+/// Embedding and head panic for an input that is not of the model's kind.
 impl Layered for Model {
-    type Batch = TokenBatch;
+    type Batch = Input;
 
     fn depth(&self) -> usize {
-        match self {
-            Self::Bert(model) => model.depth(),
-            Self::Llama(model) => model.depth(),
-        }
+        each!(self, model => model.depth())
     }
 
     fn parameters(&self) -> usize {
-        match self {
-            Self::Bert(model) => model.parameters(),
-            Self::Llama(model) => model.parameters(),
-        }
+        each!(self, model => model.parameters())
     }
 
-    fn embed(&self, batch: &TokenBatch) -> Hidden {
-        match self {
-            Self::Bert(model) => model.embed(batch),
-            Self::Llama(model) => model.embed(batch),
-        }
+    fn bytes(&self) -> usize {
+        each!(self, model => model.bytes())
+    }
+
+    fn embed(&self, input: &Input) -> Hidden {
+        fed!(self, input, model, batch => model.embed(batch))
     }
 
     fn layer(&self, layer: usize, hidden: Hidden, pass: &Pass) -> Hidden {
-        match self {
-            Self::Bert(model) => model.layer(layer, hidden, pass),
-            Self::Llama(model) => model.layer(layer, hidden, pass),
-        }
+        each!(self, model => model.layer(layer, hidden, pass))
     }
 
-    fn head(&self, hidden: Hidden, batch: &TokenBatch) -> Tensor<2> {
-        match self {
-            Self::Bert(model) => model.head(hidden, batch),
-            Self::Llama(model) => model.head(hidden, batch),
-        }
+    fn head(&self, hidden: Hidden, input: &Input) -> Tensor<2> {
+        fed!(self, input, model, batch => model.head(hidden, batch))
     }
 }

@@ -6,7 +6,7 @@ use coto_coalition::Module;
 use serde::{Deserialize, Serialize};
 
 use crate::norm::LayerNorm;
-use crate::{BertConfig, Error, Family, Hidden, Layered, TokenBatch, Weights, locate};
+use crate::{BaseQuant, BertConfig, Error, Family, Hidden, Layered, TokenBatch, Weights, locate};
 
 /// The linears of a layer.
 const LINEARS: usize = 6;
@@ -51,10 +51,22 @@ impl Bert {
     /// # Errors
     /// For files that are missing, broken, contradictory or of another model; see [`Error`].
     pub fn load(name: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
+        Self::load_as(name, BaseQuant::Stored, device)
+    }
+
+    /// [`load`](Self::load), with the matrices of its linears dense or quantised as is said.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_as(
+        name: impl AsRef<Path>,
+        quant: BaseQuant,
+        device: &Device,
+    ) -> Result<Self, Error> {
         let folder = locate(name.as_ref())?;
         let config = BertConfig::load(&folder.join("config.json"))?;
         let names = Names::of(&config);
-        let mut weights = Weights::open(&folder)?.under(names.prefix);
+        let mut weights = Weights::open(&folder)?.under(names.prefix).quantised(quant);
         let model = Self::build(config, &names, &mut weights, device)?;
         weights.finish(&[
             "pooler.",
@@ -95,11 +107,7 @@ impl Bert {
     ) -> Result<Self, Error> {
         let d = config.hidden_size;
         let norm = |weights: &mut Weights, path: &str| {
-            Ok::<_, Error>(LayerNorm {
-                gamma: weights.vector(&format!("{path}.weight"), d, device)?,
-                beta: weights.vector(&format!("{path}.bias"), d, device)?,
-                epsilon: config.layer_norm_eps,
-            })
+            LayerNorm::load(weights, path, d, config.layer_norm_eps, device)
         };
         let table = |weights: &mut Weights, name: &str, rows| {
             weights.matrix(
@@ -195,12 +203,8 @@ impl Layered for Bert {
             .as_ref()
             .map(|mask: &Tensor<2, Bool>| mask.clone().bool_not().reshape([rows, 1, 1, width]));
         Hidden {
-            states: self.norm.residual(words, places),
-            rows,
-            width,
             blocked,
-            windowed: None,
-            rotation: None,
+            ..Hidden::of(self.norm.residual(words, places), rows, width)
         }
     }
 

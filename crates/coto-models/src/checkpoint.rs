@@ -1,17 +1,59 @@
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
+use coto_kernels::{Quantised, Scheme, Weight};
 use half::{bf16, f16};
-use safetensors::tensor::{Metadata, TensorInfo};
-use safetensors::{Dtype, SafeTensorError};
-use serde::Deserialize;
+use safetensors::Dtype;
+use safetensors::tensor::TensorInfo;
+use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::config::json;
 use crate::llama::GgufBase;
+use crate::shard::{Shard, shards};
+
+/// How a base model's matrices lie in memory: those of its linears, and of its table of tokens where it is a decoder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BaseQuant {
+    /// Quantised where a GGUF file has them so, else dense, f32.
+    #[default]
+    Stored,
+    /// Dense, f32, whatever the file has.
+    None,
+    /// 8 bits, [`Scheme::Q8`].
+    Q8,
+    /// 4 bits, [`Scheme::Q4`]; a table of tokens 8.
+    Q4,
+    /// 4 bits, [`Scheme::Nf4`]; a table of tokens 8.
+    Nf4,
+}
+
+impl std::str::FromStr for BaseQuant {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "stored" => Self::Stored,
+            "none" => Self::None,
+            "q8" => Self::Q8,
+            "q4" => Self::Q4,
+            "nf4" => Self::Nf4,
+            _ => return Err("there are `stored`, `none`, `q8`, `q4`, `nf4`".to_owned()),
+        })
+    }
+}
+
+impl BaseQuant {
+    fn scheme(self) -> Option<Scheme> {
+        match self {
+            Self::Stored | Self::None => None,
+            Self::Q8 => Some(Scheme::Q8),
+            Self::Q4 => Some(Scheme::Q4),
+            Self::Nf4 => Some(Scheme::Nf4),
+        }
+    }
+}
 
 /// The weights of a checkpoint, each to be taken once, and read only then: from one `model.safetensors` or from the shards
 /// that `model.safetensors.index.json` names.
@@ -23,6 +65,7 @@ pub struct Weights {
     source: Source,
     taken: BTreeSet<String>,
     prefix: String,
+    quant: BaseQuant,
 }
 
 #[derive(Debug)]
@@ -38,65 +81,8 @@ impl From<GgufBase> for Weights {
             source: Source::Gguf(Box::new(base)),
             taken: BTreeSet::new(),
             prefix: String::new(),
+            quant: BaseQuant::Stored,
         }
-    }
-}
-
-#[derive(Debug)]
-struct Shard {
-    path: PathBuf,
-    file: File,
-    header: Metadata,
-    /// Where the data begin.
-    start: u64,
-}
-
-/// `model.safetensors.index.json`.
-#[derive(Deserialize)]
-struct Index {
-    weight_map: BTreeMap<String, String>,
-}
-
-impl Shard {
-    fn open(path: PathBuf) -> Result<Self, Error> {
-        let broken = |source| Error::SafeTensors {
-            path: path.clone(),
-            source,
-        };
-        let mut file = File::open(&path).map_err(Error::io(&path))?;
-        let size = file.metadata().map_err(Error::io(&path))?.len();
-        let mut length = [0; 8];
-        if size < 8 {
-            return Err(broken(SafeTensorError::HeaderTooSmall));
-        }
-        file.read_exact(&mut length).map_err(Error::io(&path))?;
-        let start = u64::from_le_bytes(length).checked_add(8);
-        let start = start
-            .filter(|&start| start <= size)
-            .ok_or_else(|| broken(SafeTensorError::InvalidHeaderLength))?;
-        let mut header = vec![0; (start - 8) as usize];
-        file.read_exact(&mut header).map_err(Error::io(&path))?;
-        let header: Metadata = serde_json::from_slice(&header)
-            .map_err(|source| broken(SafeTensorError::InvalidHeaderDeserialization(source)))?;
-        if start.checked_add(header.data_len() as u64) != Some(size) {
-            return Err(broken(SafeTensorError::MetadataIncompleteBuffer));
-        }
-        Ok(Self {
-            path,
-            file,
-            header,
-            start,
-        })
-    }
-
-    fn read(&self, info: &TensorInfo) -> Result<Vec<u8>, Error> {
-        let (from, to) = info.data_offsets;
-        let mut bytes = vec![0; to - from];
-        let mut file = &self.file;
-        file.seek(SeekFrom::Start(self.start + from as u64))
-            .and_then(|_| file.read_exact(&mut bytes))
-            .map_err(Error::io(&self.path))?;
-        Ok(bytes)
     }
 }
 
@@ -121,6 +107,7 @@ impl Weights {
             source: Source::SafeTensors(shards.collect::<Result<_, _>>()?),
             taken: BTreeSet::new(),
             prefix: String::new(),
+            quant: BaseQuant::Stored,
         })
     }
 
@@ -149,7 +136,7 @@ impl Weights {
         }
     }
 
-    /// Looks for every tensor under a prefix, if the file has any there (`bert.` of a model with a head).
+    /// Looks for every tensor under a prefix, if the file has any there (`bert.` of a model with a head); under none with an empty one.
     pub fn under(mut self, prefix: &str) -> Self {
         if self.names().iter().any(|name| name.starts_with(prefix)) {
             self.prefix = prefix.to_owned();
@@ -157,13 +144,39 @@ impl Weights {
         self
     }
 
+    /// Whether the file has a tensor.
+    pub fn contains(&self, key: &str) -> bool {
+        self.names().contains(&format!("{}{key}", self.prefix))
+    }
+
+    /// A single number.
+    ///
+    /// # Errors
+    /// As [`vector`](Self::vector).
+    pub fn scalar(&mut self, key: &str) -> Result<f32, Error> {
+        Ok(self.take(key, &[])?[0])
+    }
+
+    /// A tensor as it is stored.
+    ///
+    /// # Errors
+    /// As [`vector`](Self::vector).
+    pub fn tensor<const D: usize>(
+        &mut self,
+        key: &str,
+        shape: [usize; D],
+        device: &Device,
+    ) -> Result<Tensor<D>, Error> {
+        let values = self.take(key, &shape)?;
+        Ok(Tensor::from_data(TensorData::new(values, shape), device))
+    }
+
     /// A vector of `len` numbers.
     ///
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::Shape`], [`Error::Dtype`], [`Error::NotFinite`].
     pub fn vector(&mut self, key: &str, len: usize, device: &Device) -> Result<Tensor<1>, Error> {
-        let values = self.take(key, &[len])?;
-        Ok(Tensor::from_data(TensorData::new(values, [len]), device))
+        self.tensor(key, [len], device)
     }
 
     /// A matrix as it is stored, [rows, cols].
@@ -176,29 +189,95 @@ impl Weights {
         shape: [usize; 2],
         device: &Device,
     ) -> Result<Tensor<2>, Error> {
-        let values = self.take(key, &shape)?;
-        Ok(Tensor::from_data(TensorData::new(values, shape), device))
+        self.tensor(key, shape, device)
     }
 
-    /// A linear's weight, stored [out, in] as PyTorch does, as [in, out].
+    /// With matrices that lie in memory as is said.
+    pub fn quantised(self, quant: BaseQuant) -> Self {
+        Self { quant, ..self }
+    }
+
+    /// A linear's weight of dimensions [in, out], stored [out, in] as PyTorch does.
     ///
     /// # Errors
     /// As [`vector`](Self::vector).
     pub fn linear(
         &mut self,
         key: &str,
-        dims: [usize; 2],
+        [inputs, outputs]: [usize; 2],
         device: &Device,
-    ) -> Result<Tensor<2>, Error> {
-        let [inputs, outputs] = dims;
+    ) -> Result<Weight, Error> {
+        if let Some(weight) = self.stored_groups(key, [outputs, inputs], device)? {
+            return Ok(weight);
+        }
         let stored = self.take(key, &[outputs, inputs])?;
+        let dims = [inputs, outputs];
+        if let Some(scheme) = self.quant.scheme() {
+            let groups = scheme.quantise(&stored, dims);
+            return Ok(Weight::Quantised(Quantised::new(groups, device)));
+        }
         let mut values = vec![0.0; stored.len()];
         for (o, row) in stored.chunks_exact(inputs.max(1)).enumerate() {
             for (i, &value) in row.iter().enumerate() {
                 values[i * outputs + o] = value;
             }
         }
-        Ok(Tensor::from_data(TensorData::new(values, dims), device))
+        Ok(Weight::Dense(Tensor::from_data(
+            TensorData::new(values, dims),
+            device,
+        )))
+    }
+
+    /// A table of vectors, stored [rows, d], as the weight of the head that it is or may be, [d, rows].
+    ///
+    /// # Errors
+    /// As [`vector`](Self::vector).
+    pub fn table(
+        &mut self,
+        key: &str,
+        [rows, d]: [usize; 2],
+        device: &Device,
+    ) -> Result<Weight, Error> {
+        if let Some(weight) = self.stored_groups(key, [rows, d], device)? {
+            return Ok(weight);
+        }
+        if self.quant.scheme().is_some() {
+            let groups = Scheme::Q8.quantise(&self.take(key, &[rows, d])?, [d, rows]);
+            return Ok(Weight::Quantised(Quantised::new(groups, device)));
+        }
+        Ok(Weight::Dense(
+            self.matrix(key, [rows, d], device)?.transpose(),
+        ))
+    }
+
+    /// A matrix that the file has in groups and that is to stay so.
+    fn stored_groups(
+        &mut self,
+        key: &str,
+        shape: [usize; 2],
+        device: &Device,
+    ) -> Result<Option<Weight>, Error> {
+        let key = format!("{}{key}", self.prefix);
+        let Source::Gguf(base) = &self.source else {
+            return Ok(None);
+        };
+        let groups = match self.quant {
+            BaseQuant::Stored => base.groups(&key, shape)?,
+            _ => None,
+        };
+        let Some(groups) = groups else {
+            return Ok(None);
+        };
+        let mut numbers = groups.scales.iter().chain(&groups.offsets);
+        if let Some(index) = numbers.position(|number| !number.is_finite()) {
+            return Err(Error::NotFinite {
+                path: base.path().into(),
+                key,
+                index: index % groups.scales.len() * groups.group,
+            });
+        }
+        self.taken.insert(key);
+        Ok(Some(Weight::Quantised(Quantised::new(groups, device))))
     }
 
     /// Says whether anything is left that is neither taken nor under one of the prefixes.
@@ -267,7 +346,10 @@ impl Weights {
         let key = format!("{key}.scales");
         let (shard, scales) = self.find(&key)?;
         let per_row = scales.shape.last().copied().unwrap_or(0);
-        let (rows, cols) = (shape[0], shape.iter().skip(1).product::<usize>());
+        let (rows, cols) = match shape {
+            [] => (1, 1),
+            [rows, each @ ..] => (*rows, each.iter().product::<usize>()),
+        };
         let fits = per_row > 0 && cols.is_multiple_of(per_row) && scales.shape == [rows, per_row];
         if !fits || scales.dtype != Dtype::F16 {
             return Err(Error::Shape {
@@ -299,32 +381,6 @@ impl Weights {
             }),
         }
     }
-}
-
-/// The files of an index, each once.
-pub(crate) fn shards(index: &Path) -> Result<Vec<PathBuf>, Error> {
-    let names: BTreeSet<String> = json::<Index>(index)?.weight_map.into_values().collect();
-    let plain = |name: &String| {
-        Path::new(name)
-            .file_name()
-            .is_some_and(|file| file == name.as_str())
-    };
-    if let Some(name) = names.iter().find(|name| !plain(name)) {
-        return Err(Error::Inconsistent {
-            path: index.into(),
-            reason: format!("`{name}` is not the name of a file beside it"),
-        });
-    }
-    if names.is_empty() {
-        return Err(Error::Inconsistent {
-            path: index.into(),
-            reason: "it names no file".to_owned(),
-        });
-    }
-    Ok(names
-        .iter()
-        .map(|name| index.with_file_name(name))
-        .collect())
 }
 
 fn numbers<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<f32> {

@@ -17,6 +17,24 @@ pub(crate) fn json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
     })
 }
 
+/// Says whether a field is a multiple of another, and neither is 0.
+///
+/// # Errors
+/// [`Error::Inconsistent`].
+pub(crate) fn multiple(
+    path: &Path,
+    (whole, size): (&str, usize),
+    (part, count): (&str, usize),
+) -> Result<(), Error> {
+    if size > 0 && count > 0 && size.is_multiple_of(count) {
+        return Ok(());
+    }
+    Err(Error::Inconsistent {
+        path: path.into(),
+        reason: format!("{whole} {size} is not a multiple of {part} {count}"),
+    })
+}
+
 /// The members of the BERT family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
@@ -101,14 +119,7 @@ impl BertConfig {
             return unsupported("position_embedding_type", value, "`absolute`");
         }
         let (d, heads) = (config.hidden_size, config.num_attention_heads);
-        if heads == 0 || d == 0 || !d.is_multiple_of(heads) {
-            let reason =
-                format!("hidden_size {d} is not a multiple of num_attention_heads {heads}");
-            return Err(Error::Inconsistent {
-                path: path.into(),
-                reason,
-            });
-        }
+        multiple(path, ("hidden_size", d), ("num_attention_heads", heads))?;
         Ok(config)
     }
 

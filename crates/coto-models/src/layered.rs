@@ -1,5 +1,6 @@
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use coto_adapters::{Base, Pass};
+use coto_kernels::Weight;
 
 /// The states between two layers.
 #[derive(Debug, Clone)]
@@ -15,8 +16,25 @@ pub struct Hidden {
     pub blocked: Option<Tensor<4, Bool>>,
     /// The same in layers whose attention sees a window only.
     pub windowed: Option<Tensor<4, Bool>>,
-    /// Cosine and sine of the positions' angles, [rows · width, 1, half a head], where heads are turned by them.
-    pub rotation: Option<[Tensor<3>; 2]>,
+    /// Cosine and sine of the positions' angles, [rows · width, half a head], where heads are turned by them.
+    pub rotation: Option<[Tensor<2>; 2]>,
+    /// The other tower's states, in a model of two.
+    pub beside: Option<Box<Hidden>>,
+}
+
+impl Hidden {
+    /// States that attention may look at everywhere.
+    pub fn of(states: Tensor<2>, rows: usize, width: usize) -> Self {
+        Self {
+            states,
+            rows,
+            width,
+            blocked: None,
+            windowed: None,
+            rotation: None,
+            beside: None,
+        }
+    }
 }
 
 /// The face that every model shows: embed, layers, head.
@@ -30,6 +48,19 @@ pub trait Layered: Base {
     /// The number of frozen parameters.
     fn parameters(&self) -> usize;
 
+    /// Matrices besides the linears that may be quantised: a decoder's tables of tokens.
+    fn tables(&self) -> Vec<&Weight> {
+        Vec::new()
+    }
+
+    /// What the frozen parameters take in memory, in bytes.
+    fn bytes(&self) -> usize {
+        let linears = (0..self.modules().len()).map(|module| self.linear(module).frozen());
+        let weights = linears.chain(self.tables());
+        let saved = |weight: &Weight| 4 * weight.dims().iter().product::<usize>() - weight.bytes();
+        4 * self.parameters() - weights.map(saved).sum::<usize>()
+    }
+
     /// What goes into the first layer.
     fn embed(&self, batch: &Self::Batch) -> Hidden;
 
@@ -39,10 +70,15 @@ pub trait Layered: Base {
     /// What comes out, of the last layer's states: for an encoder its features, [rows, d].
     fn head(&self, hidden: Hidden, batch: &Self::Batch) -> Tensor<2>;
 
+    /// The states after the last layer.
+    fn states(&self, batch: &Self::Batch, pass: &Pass) -> Hidden {
+        let layers = |hidden, layer| self.layer(layer, hidden, pass);
+        (0..self.depth()).fold(self.embed(batch), layers)
+    }
+
     /// All of it.
     fn forward(&self, batch: &Self::Batch, pass: &Pass) -> Tensor<2> {
-        let layers = |hidden, layer| self.layer(layer, hidden, pass);
-        self.head((0..self.depth()).fold(self.embed(batch), layers), batch)
+        self.head(self.states(batch, pass), batch)
     }
 }
 
@@ -126,4 +162,16 @@ impl TokenBatch {
             ..Self::new(&ids, &types, &mask, rows.len(), device)
         }
     }
+}
+
+/// Images of one size, and for a model of two towers what they are compared with.
+#[derive(Debug, Clone)]
+pub struct ImageBatch {
+    /// Normalised pixels, [rows, channels, height, width].
+    pub pixels: Tensor<4>,
+    /// The prompts, each for every image; `None` for a model of images alone.
+    pub prompts: Option<TokenBatch>,
+    /// The prompts' features as [`Clip::text_features`](crate::Clip::text_features) gave them, [prompts, projection]. Where they
+    /// are there, `prompts` is not looked at.
+    pub text: Option<Tensor<2>>,
 }

@@ -1,4 +1,4 @@
-//! Layered models with frozen weights: the BERT and Llama families, from Hugging Face folders.
+//! Layered models with frozen weights, from Hugging Face folders: the BERT and Llama families, ViT and CLIP.
 //!
 //! Every model has one shape, [`Layered`]: embed, then layer by layer, then a head; its linears are known by their
 //! Hugging Face paths ([`Base`](coto_adapters::Base)), and run through a [`Pass`](coto_adapters::Pass), which says which
@@ -19,6 +19,8 @@
 mod any;
 mod bert;
 mod checkpoint;
+mod checkpointing;
+mod clip;
 mod config;
 mod device;
 mod error;
@@ -26,13 +28,21 @@ mod hub;
 mod layered;
 mod llama;
 mod norm;
+mod patches;
+mod shard;
+mod tower;
+mod vit;
 
-pub use any::Model;
+pub use any::{Input, Model};
 pub use bert::{Bert, Pooling};
-pub use checkpoint::Weights;
+pub use checkpoint::{BaseQuant, Weights};
+pub use checkpointing::backward_by_layers;
+pub use clip::{Clip, ClipConfig, ClipTextConfig, ClipVisionConfig};
 pub use config::{BertConfig, Family};
 pub use device::parse_device;
 pub use error::Error;
 pub use hub::{find_asset, locate};
-pub use layered::{Hidden, Layered, TokenBatch};
-pub use llama::{Llama, LlamaConfig};
+pub use layered::{Hidden, ImageBatch, Layered, TokenBatch};
+pub use llama::{Cache, Llama, LlamaConfig, Sampling};
+pub use tower::Activation;
+pub use vit::{Classifier, Vit, VitConfig};

@@ -1,4 +1,6 @@
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
+
+use crate::{Error, Weights};
 
 /// A frozen layer norm (Ba et al., arXiv 1607.06450).
 #[derive(Debug, Clone)]
@@ -9,6 +11,30 @@ pub(crate) struct LayerNorm {
 }
 
 impl LayerNorm {
+    /// The norm of d numbers whose `weight` and `bias` lie under `path`.
+    pub fn load(
+        weights: &mut Weights,
+        path: &str,
+        d: usize,
+        epsilon: f64,
+        device: &Device,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            gamma: weights.vector(&format!("{path}.weight"), d, device)?,
+            beta: weights.vector(&format!("{path}.bias"), d, device)?,
+            epsilon,
+        })
+    }
+
+    pub fn parameters(&self) -> usize {
+        2 * self.gamma.dims()[0]
+    }
+
+    /// [rows, d] → the same.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        coto_kernels::layer_norm(x, self.gamma.clone(), self.beta.clone(), self.epsilon)
+    }
+
     /// Of x + y, [rows, d] each → the same.
     pub fn residual(&self, x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
         let (gamma, beta) = (self.gamma.clone(), self.beta.clone());
@@ -16,7 +42,7 @@ impl LayerNorm {
     }
 }
 
-/// A frozen root-mean-square norm (Zhang and Sennrich, arXiv 1910.07467): γ ⊙ x/√(mean x² + ε).
+/// A frozen root-mean-square norm (Zhang and Sennrich, arXiv 1910.07467).
 #[derive(Debug, Clone)]
 pub(crate) struct RmsNorm {
     pub gamma: Tensor<1>,
@@ -26,12 +52,6 @@ pub(crate) struct RmsNorm {
 impl RmsNorm {
     /// [rows, d] → the same.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let size = x
-            .clone()
-            .square()
-            .mean_dim(1)
-            .add_scalar(self.epsilon)
-            .sqrt();
-        x / size * self.gamma.clone().unsqueeze()
+        coto_kernels::rms_norm(x, self.gamma.clone(), self.epsilon)
     }
 }

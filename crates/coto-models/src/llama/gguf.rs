@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use coto_gguf::{Gguf, Metadata};
+use coto_gguf::{Gguf, Metadata, Tensor};
+use coto_kernels::Groups;
 
 use super::LlamaConfig;
 use crate::Error;
@@ -65,26 +66,60 @@ impl GgufBase {
     }
 
     pub fn take(&self, key: &str, expected: &[usize]) -> Result<Vec<f32>, Error> {
-        let tensor = self.file.tensor(&here(key))?;
-        if tensor.shape() != expected {
-            return Err(Error::Shape {
-                path: self.path().into(),
-                key: tensor.name().to_owned(),
-                found: tensor.shape().to_vec(),
-                expected: expected.to_vec(),
-            });
-        }
-        let values = tensor.dequantise()?;
-        let turns = key.contains(".q_proj.") || key.contains(".k_proj.");
-        Ok(match self.paired.filter(|_| turns) {
-            Some(size) => halved(&values, size, expected.iter().skip(1).product()),
+        let values = self.tensor(key, expected)?.dequantise()?;
+        let cols = expected.iter().skip(1).product();
+        Ok(match self.turned(key) {
+            Some(size) => halved(&values, size, cols),
             None => values,
         })
+    }
+
+    /// A matrix that is quantised, [out, in] in the file, as it is.
+    pub fn groups(&self, key: &str, shape: [usize; 2]) -> Result<Option<Groups>, Error> {
+        let Some(stored) = self.tensor(key, &shape)?.groups()? else {
+            return Ok(None);
+        };
+        let [outputs, inputs] = shape;
+        let mut groups = Groups {
+            dims: [inputs, outputs],
+            bits: stored.bits,
+            group: stored.group,
+            codes: stored.codes,
+            scales: stored.scales,
+            offsets: stored.offsets,
+            codebook: None,
+        };
+        if let Some(size) = self.turned(key) {
+            let a_row = inputs / groups.group;
+            groups.codes = halved(&groups.codes, size, inputs * usize::from(groups.bits) / 8);
+            groups.scales = halved(&groups.scales, size, a_row);
+            groups.offsets = halved(&groups.offsets, size, a_row);
+        }
+        Ok(Some(groups))
+    }
+
+    fn tensor(&self, key: &str, expected: &[usize]) -> Result<Tensor<'_>, Error> {
+        let tensor = self.file.tensor(&here(key))?;
+        if tensor.shape() == expected {
+            return Ok(tensor);
+        }
+        Err(Error::Shape {
+            path: self.path().into(),
+            key: tensor.name().to_owned(),
+            found: tensor.shape().to_vec(),
+            expected: expected.to_vec(),
+        })
+    }
+
+    /// The width of the heads whose rows are to be put in another order.
+    fn turned(&self, key: &str) -> Option<usize> {
+        let turns = key.contains(".q_proj.") || key.contains(".k_proj.");
+        self.paired.filter(|_| turns)
     }
 }
 
 /// The rows of each head with the two of a pair half a head apart, as Hugging Face has them, from rows with pairs side by side.
-fn halved(values: &[f32], size: usize, cols: usize) -> Vec<f32> {
+fn halved<T: Copy>(values: &[T], size: usize, cols: usize) -> Vec<T> {
     let rows = values.len() / cols.max(1);
     let order = (0..rows).map(|row| {
         let (head, place) = (row / size, row % size);

@@ -1,17 +1,21 @@
 mod config;
+mod decode;
 mod gguf;
+mod layers;
 
 use std::path::Path;
 
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
-use coto_adapters::{Base, FrozenLinear, Pass};
+use burn::tensor::{Device, Tensor};
+use coto_adapters::{Base, FrozenLinear};
 use coto_coalition::Module;
+use coto_kernels::Weight;
 
 pub use config::LlamaConfig;
+pub use decode::{Cache, Sampling};
 pub(crate) use gguf::GgufBase;
 
 use crate::norm::RmsNorm;
-use crate::{Error, Hidden, Layered, TokenBatch, Weights, locate};
+use crate::{BaseQuant, Error, Hidden, Weights, locate};
 
 /// The linears of a layer.
 const LINEARS: usize = 7;
@@ -29,11 +33,12 @@ const NAMES: [&str; LINEARS] = [
 #[derive(Debug, Clone)]
 pub struct Llama {
     config: LlamaConfig,
-    tokens: Tensor<2>,
+    /// The embedding's transpose, [d, vocabulary].
+    tokens: Weight,
     layers: Vec<Layer>,
     norm: RmsNorm,
     /// The head's matrix, [d, vocabulary]; `None` where it is the embedding's transpose.
-    head: Option<Tensor<2>>,
+    head: Option<Weight>,
     modules: Vec<Module>,
     frequencies: Vec<f64>,
 }
@@ -50,12 +55,24 @@ struct Layer {
 }
 
 impl Llama {
-    /// Loads a Hugging Face folder (config.json, safetensors in one file or in shards), a GGUF file, dequantised, or a model
-    /// of the hub by its id.
+    /// Loads a Hugging Face folder (config.json, safetensors in one file or in shards), a GGUF file, or a model of the hub by
+    /// its id; quantised where a GGUF file is.
     ///
     /// # Errors
     /// For files that are missing, broken, contradictory or of another model; see [`Error`].
     pub fn load(name: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
+        Self::load_as(name, BaseQuant::Stored, device)
+    }
+
+    /// [`load`](Self::load), with its matrices dense or quantised as is said.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_as(
+        name: impl AsRef<Path>,
+        quant: BaseQuant,
+        device: &Device,
+    ) -> Result<Self, Error> {
         let name = name.as_ref();
         let (config, mut weights) = if GgufBase::is(name) {
             let (base, config) = GgufBase::open(name)?;
@@ -65,6 +82,7 @@ impl Llama {
             let config = LlamaConfig::load(&folder.join("config.json"))?;
             (config, Weights::open(&folder)?)
         };
+        weights = weights.quantised(quant);
         let model = Self::build(config, &mut weights, device)?;
         // A tied head may be written all the same; old files carry the frequencies.
         let mut ignored = vec!["lm_head."];
@@ -136,10 +154,10 @@ impl Llama {
         }
         let head = match config.tie_word_embeddings {
             true => None,
-            false => Some(weights.linear("lm_head.weight", [d, config.vocab_size], device)?),
+            false => Some(weights.table("lm_head.weight", [config.vocab_size, d], device)?),
         };
         Ok(Self {
-            tokens: weights.matrix("model.embed_tokens.weight", [config.vocab_size, d], device)?,
+            tokens: weights.table("model.embed_tokens.weight", [config.vocab_size, d], device)?,
             norm: norm(weights, "model.norm", d)?,
             frequencies: config.inverse_frequencies(),
             layers,
@@ -149,88 +167,20 @@ impl Llama {
         })
     }
 
+    /// The last layer's states after their norm: what the vocabulary's matrix turns into logits, [rows · width, d].
+    pub fn normed(&self, hidden: Hidden) -> Tensor<2> {
+        self.norm.forward(hidden.states)
+    }
+
+    /// The head's matrix, [d, vocabulary]; where it is tied, the embedding's transpose.
+    pub fn vocabulary(&self) -> &Weight {
+        self.head.as_ref().unwrap_or(&self.tokens)
+    }
+
     /// What the model expects after each token: logits, [rows · width, vocabulary].
     pub fn logits(&self, hidden: Hidden) -> Tensor<2> {
-        let states = self.norm.forward(hidden.states);
-        let head = self.head.clone();
-        coto_kernels::linear(
-            states,
-            head.unwrap_or_else(|| self.tokens.clone().transpose()),
-            None,
-        )
+        coto_kernels::linear(self.normed(hidden), self.vocabulary(), None)
     }
-
-    /// Cosine and sine of every position's angles, [tokens, 1, head_size / 2] each.
-    fn rotation(&self, batch: &TokenBatch) -> [Tensor<3>; 2] {
-        let ([rows, width], half) = (batch.ids.dims(), self.frequencies.len());
-        let device = batch.ids.device().without_autodiff();
-        let angles = (0..width)
-            .flat_map(|position| self.frequencies.iter().map(move |f| position as f64 * f));
-        let angles: Vec<f64> = angles.collect();
-        [f64::cos, f64::sin].map(|f| {
-            let values: Vec<f32> = angles.iter().map(|&angle| f(angle) as f32).collect();
-            let table = Tensor::<2>::from_data(TensorData::new(values, [width, half]), &device);
-            let table = match &batch.positions {
-                Some(positions) => table.select(0, positions.clone().reshape([rows * width])),
-                None => table.repeat_dim(0, rows),
-            };
-            table.reshape([rows * width, 1, half])
-        })
-    }
-
-    /// One layer's heads: normed where the model does so, and turned by their positions.
-    fn turn(&self, x: Tensor<2>, norm: Option<&RmsNorm>, hidden: &Hidden) -> Tensor<2> {
-        let ([tokens, d], size) = (x.dims(), self.config.head_size());
-        let heads = d / size;
-        let x = match norm {
-            Some(norm) => norm.forward(x.reshape([tokens * heads, size])),
-            None => x,
-        };
-        let Some([cos, sin]) = hidden.rotation.clone() else {
-            return x.reshape([tokens, d]);
-        };
-        let x = x.reshape([tokens, heads, size]);
-        let a = x.clone().slice([0..tokens, 0..heads, 0..size / 2]);
-        let b = x.slice([0..tokens, 0..heads, size / 2..size]);
-        let turned = vec![
-            a.clone() * cos.clone() - b.clone() * sin.clone(),
-            b * cos + a * sin,
-        ];
-        Tensor::cat(turned, 2).reshape([tokens, d])
-    }
-}
-
-/// Which keys each query must not look at, [rows, 1, width, width]: later ones, padding, other samples of a packed row, and
-/// those beyond a window.
-fn blocked(batch: &TokenBatch, window: Option<usize>) -> Tensor<4, Bool> {
-    let [rows, width] = batch.ids.dims();
-    let device = batch.ids.device().without_autodiff();
-    let places = Tensor::<1, Int>::arange(0..width as i64, &device);
-    let [query, key] = [
-        places
-            .clone()
-            .reshape([1, 1, width, 1])
-            .expand([1, 1, width, width]),
-        places
-            .reshape([1, 1, 1, width])
-            .expand([1, 1, width, width]),
-    ];
-    let mut blocked = key.clone().greater(query.clone());
-    if let Some(window) = window {
-        blocked = blocked.bool_or((query - key).greater_equal_elem(window as i64));
-    }
-    let full = [rows, 1, width, width];
-    let mut blocked = blocked.expand(full);
-    if let Some(mask) = &batch.mask {
-        let padding = mask.clone().bool_not().reshape([rows, 1, 1, width]);
-        blocked = blocked.bool_or(padding.expand(full));
-    }
-    if let Some(samples) = &batch.samples {
-        let [query, key] = [[rows, 1, width, 1], [rows, 1, 1, width]]
-            .map(|shape| samples.clone().reshape(shape).expand(full));
-        blocked = blocked.bool_or(query.not_equal(key));
-    }
-    blocked
 }
 
 impl Base for Llama {
@@ -240,101 +190,5 @@ impl Base for Llama {
 
     fn linear(&self, module: usize) -> &FrozenLinear {
         &self.layers[module / LINEARS].linears[module % LINEARS]
-    }
-}
-
-impl Layered for Llama {
-    type Batch = TokenBatch;
-
-    fn depth(&self) -> usize {
-        self.layers.len()
-    }
-
-    fn parameters(&self) -> usize {
-        let head_norms: usize = self
-            .layers
-            .iter()
-            .flat_map(|layer| layer.head_norms.iter().flatten())
-            .map(|norm| norm.gamma.dims()[0])
-            .sum();
-        let linears = (0..self.modules.len()).map(|i| {
-            let linear = self.linear(i);
-            let [inputs, outputs] = linear.dims();
-            (inputs + usize::from(linear.bias().is_some())) * outputs
-        });
-        let matrices = [Some(&self.tokens), self.head.as_ref()];
-        let matrices: usize = matrices
-            .into_iter()
-            .flatten()
-            .map(|t| t.shape().num_elements())
-            .sum();
-        matrices
-            + linears.sum::<usize>()
-            + head_norms
-            + (1 + 2 * self.layers.len()) * self.config.hidden_size
-    }
-
-    fn embed(&self, batch: &TokenBatch) -> Hidden {
-        let [rows, width] = batch.ids.dims();
-        let mut windows = self.layers.iter().map(|layer| layer.window);
-        let window = windows
-            .clone()
-            .flatten()
-            .next()
-            .filter(|&window| window < width);
-        Hidden {
-            states: self
-                .tokens
-                .clone()
-                .select(0, batch.ids.clone().reshape([rows * width])),
-            rows,
-            width,
-            blocked: windows
-                .any(|window| window.is_none_or(|window| window >= width))
-                .then(|| blocked(batch, None)),
-            windowed: window.map(|window| blocked(batch, Some(window))),
-            rotation: Some(self.rotation(batch)),
-        }
-    }
-
-    fn layer(&self, layer: usize, hidden: Hidden, pass: &Pass) -> Hidden {
-        let layer = &self.layers[layer];
-        let [q, k, v, o, gate, up, down] = &layer.linears;
-        let x = layer.attention_norm.forward(hidden.states.clone());
-        let [q, k, v] = [q, k, v].map(|linear| pass.linear(linear, x.clone()));
-        let [q_norm, k_norm] = match &layer.head_norms {
-            Some([q, k]) => [Some(q), Some(k)],
-            None => [None, None],
-        };
-        let qkv = [
-            self.turn(q, q_norm, &hidden),
-            self.turn(k, k_norm, &hidden),
-            v,
-        ];
-        let slides = layer.window.is_some_and(|window| window < hidden.width);
-        let blocked = if slides {
-            &hidden.windowed
-        } else {
-            &hidden.blocked
-        };
-        let heads = self.config.num_attention_heads;
-        let mixed = coto_kernels::attention(qkv, blocked.clone(), hidden.rows, heads);
-        let states = hidden.states + pass.linear(o, mixed);
-        let x = layer.mlp_norm.forward(states.clone());
-        let gated = activation::silu(pass.linear(gate, x.clone())) * pass.linear(up, x);
-        let states = states + pass.linear(down, gated);
-        Hidden { states, ..hidden }
-    }
-
-    /// The normed state of each sample's last token.
-    fn head(&self, hidden: Hidden, batch: &TokenBatch) -> Tensor<2> {
-        let (rows, width) = (hidden.rows, hidden.width);
-        let device = batch.ids.device().without_autodiff();
-        let starts = Tensor::<1, Int>::arange(0..rows as i64, &device).mul_scalar(width as i64);
-        let last = match &batch.mask {
-            Some(mask) => mask.clone().int().sum_dim(1).reshape([rows]).sub_scalar(1),
-            None => Tensor::full([rows], width as i64 - 1, &device),
-        };
-        self.norm.forward(hidden.states.select(0, starts + last))
     }
 }

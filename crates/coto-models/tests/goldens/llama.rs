@@ -3,11 +3,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use burn::tensor::{Tensor, activation};
 use coto_adapters::{AdapterSet, Base, Pass};
 use coto_coalition::{Coalition, Grouping};
-use coto_models::{Hidden, Layered, Llama, LlamaConfig, TokenBatch};
+use coto_models::{Layered, Llama, LlamaConfig, TokenBatch};
 
 use crate::{Golden, device, folder, largest, peft, read, set};
 
-const MODELS: [&str; 9] = [
+pub const MODELS: [&str; 9] = [
     "llama2",
     "llama3",
     "llama_linear",
@@ -21,23 +21,18 @@ const MODELS: [&str; 9] = [
 /// Tokens, samples and vocabulary of the recorded batch.
 const SHAPE: [usize; 3] = [3, 12, 96];
 
-fn llama(name: &str) -> Llama {
+pub fn llama(name: &str) -> Llama {
     Llama::load(folder("models").join(name), &device()).unwrap()
 }
 
-fn states(model: &Llama, batch: &TokenBatch, pass: &Pass) -> Hidden {
-    let layers = |hidden, layer| model.layer(layer, hidden, pass);
-    (0..model.depth()).fold(model.embed(batch), layers)
-}
-
-fn batch(file: &BTreeMap<String, Golden>) -> TokenBatch {
+pub fn batch(file: &BTreeMap<String, Golden>) -> TokenBatch {
     let ids = file["ids"].numbers();
     let mask: Vec<bool> = file["mask"].values.iter().map(|&v| v != 0.0).collect();
     TokenBatch::new(&ids, &vec![0; ids.len()], &mask, SHAPE[0], &device())
 }
 
 /// The largest difference where the mask has tokens.
-fn distance(file: &BTreeMap<String, Golden>, logits: Tensor<2>) -> f32 {
+pub fn distance(file: &BTreeMap<String, Golden>, logits: Tensor<2>) -> f32 {
     let vocabulary = SHAPE[2];
     let (golden, mask) = (&file["logits"].values, &file["mask"].values);
     assert_eq!(logits.dims(), [mask.len(), vocabulary]);
@@ -62,7 +57,7 @@ fn logits_are_those_of_transformers() {
             llama(name),
             read(&format!("models/{name}/expected.safetensors")),
         );
-        let logits = model.logits(states(&model, &batch(&file), &Pass::base()));
+        let logits = model.logits(model.states(&batch(&file), &Pass::base()));
         let worst = distance(&file, logits);
         assert!(worst < 1e-4, "{name}: {worst:e}");
     }
@@ -74,7 +69,7 @@ fn gguf_files_give_the_logits_of_their_checkpoints() {
         let path = folder("gguf").join(format!("{name}.gguf"));
         let model = Llama::load(&path, &device()).unwrap();
         let file = read(&format!("models/{name}/expected.safetensors"));
-        let logits = model.logits(states(&model, &batch(&file), &Pass::base()));
+        let logits = model.logits(model.states(&batch(&file), &Pass::base()));
         let worst = distance(&file, logits);
         assert!(worst < 1e-4, "{name}: {worst:e}");
         // What is trained on the file fits the checkpoint: the modules have the same names.
@@ -108,7 +103,7 @@ fn the_likeliest_continuation_is_that_of_transformers() {
         while ids.len() < expected.len() {
             let len = ids.len();
             let batch = TokenBatch::new(&ids, &vec![0; len], &vec![true; len], 1, &device());
-            let logits = model.logits(states(&model, &batch, &Pass::base()));
+            let logits = model.logits(model.states(&batch, &Pass::base()));
             let next = logits
                 .slice([len - 1..len])
                 .argmax(1)
@@ -163,7 +158,7 @@ fn packed_samples_are_blind_to_each_other() {
     let [first, second] = ["0/ids", "1/ids"].map(|name| file[name].numbers());
     let rows = [vec![first.as_slice(), &second], vec![second.as_slice()]];
     let batch = TokenBatch::packed(&rows, &device());
-    let logits = model.logits(states(&model, &batch, &Pass::base()));
+    let logits = model.logits(model.states(&batch, &Pass::base()));
     for (name, from, len) in [("0", 0, 5), ("1", 5, 7), ("1", 12, 7)] {
         let golden = &file[&format!("{name}/logits")];
         let worst = golden.distance(logits.clone().slice([from..from + len]));
@@ -175,11 +170,11 @@ fn packed_samples_are_blind_to_each_other() {
 fn the_last_token_of_each_sample_is_its_feature() {
     let (model, file) = (llama("llama3"), read("models/llama3/expected.safetensors"));
     let batch = batch(&file);
-    let features = model.head(states(&model, &batch, &Pass::base()), &batch);
+    let features = model.head(model.states(&batch, &Pass::base()), &batch);
     for (row, length) in [12, 9, 6].into_iter().enumerate() {
         let ids = &file["ids"].numbers()[row * SHAPE[1]..][..length];
         let alone = TokenBatch::new(ids, &vec![0; length], &vec![true; length], 1, &device());
-        let alone = model.head(states(&model, &alone, &Pass::base()), &alone);
+        let alone = model.head(model.states(&alone, &Pass::base()), &alone);
         let worst: f32 = (features.clone().slice([row..row + 1]) - alone)
             .abs()
             .max()
@@ -203,11 +198,7 @@ fn loss(logits: Tensor<2>, labels: &[f32]) -> Tensor<1> {
 fn loss_and_gradients_of_a_language_models_step_are_those_of_peft() {
     let (model, file) = (llama("llama3"), read("llama_steps.safetensors"));
     let all = set(&model, "llama_lora");
-    let logits = model.logits(states(
-        &model,
-        &batch(&file),
-        &Pass::new(&all, &all.grand()),
-    ));
+    let logits = model.logits(model.states(&batch(&file), &Pass::new(&all, &all.grand())));
     let worst = distance(&file, logits);
     assert!(worst < 1e-4, "logits differ by {worst:e}");
 
@@ -215,7 +206,7 @@ fn loss_and_gradients_of_a_language_models_step_are_those_of_peft() {
     for coalition in ["11", "10", "01"] {
         let mut tracked = set.tracked();
         let on: Coalition = coalition.parse().unwrap();
-        let hidden = states(&model, &batch(&file), &Pass::new(&tracked, &on));
+        let hidden = model.states(&batch(&file), &Pass::new(&tracked, &on));
         let loss = loss(model.logits(hidden), &file["labels"].values);
         let grads = loss.backward();
         let worst = file[&format!("{coalition}/loss")].distance(loss);

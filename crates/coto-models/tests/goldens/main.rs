@@ -1,9 +1,11 @@
-//! The models and their adapters against transformers and PEFT, whose numbers `goldens/make.py` recorded.
+//! The models and their adapters against transformers and PEFT, whose numbers the scripts in `goldens/` recorded.
 
 mod adapters;
+mod decode;
 mod llama;
 mod models;
 mod steps;
+mod vision;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
