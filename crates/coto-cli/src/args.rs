@@ -2,6 +2,8 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use coto_models::BaseQuant;
+use coto_train::Split;
 
 /// Fine-tune models with CoTo; inspect and exchange adapters.
 #[derive(Debug, Parser)]
@@ -33,6 +35,8 @@ pub enum Verb {
     Train(TrainArgs),
     /// Evaluate a finished run, with all adapters on or with a coalition of them
     Eval(EvalArgs),
+    /// Let a decoder continue a text, or talk with it; with adapters, switched by name
+    Generate(GenerateArgs),
     /// List a model's linears, and which of them some targets choose
     Targets {
         /// A model folder, the name of an embedded model, or a hub id
@@ -78,6 +82,9 @@ pub struct RunArgs {
     /// Where to run: cpu, wgpu, wgpu:n, cuda, cuda:n; the run file's by default
     #[arg(long)]
     pub device: Option<String>,
+    /// How the base's matrices lie in memory: stored, none, q8, q4, nf4; the run file's by default
+    #[arg(long, value_name = "QUANT")]
+    pub base_quant: Option<BaseQuant>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -105,6 +112,21 @@ pub struct EvalArgs {
     /// Which players are on, as a row of 0 and 1, the lowest first
     #[arg(long)]
     pub coalition: Option<String>,
+    /// Of a decoder: a table of multiple-choice questions (`context`, `choices`, `answer`) to score in place of the split
+    #[arg(long, value_name = "TABLE", conflicts_with = "questions")]
+    pub choices: Option<PathBuf>,
+    /// What stands between a context and a choice
+    #[arg(long, default_value = " ", requires = "choices")]
+    pub delimiter: String,
+    /// Of a decoder: a table of questions (`prompt` or `messages`, and `answer`) to answer in place of the split
+    #[arg(long, value_name = "TABLE")]
+    pub questions: Option<PathBuf>,
+    /// What of an answer counts: the first group of a regular expression, or its match
+    #[arg(long, value_name = "REGEX", requires = "questions")]
+    pub pattern: Option<String>,
+    /// The longest answer, in tokens
+    #[arg(long, default_value_t = 256, requires = "questions")]
+    pub max_tokens: usize,
     /// Where to run
     #[arg(long)]
     pub device: Option<String>,
@@ -113,11 +135,60 @@ pub struct EvalArgs {
     pub json: bool,
 }
 
+#[derive(Debug, ClapArgs)]
+pub struct GenerateArgs {
+    /// A model folder, a GGUF file, or a hub id
+    pub model: String,
+    /// An adapter folder, with a name to switch to it as in `terse=runs/a/adapter`; may be repeated, the last is on
+    #[arg(long = "adapter", value_name = "[NAME=]FOLDER")]
+    pub adapters: Vec<String>,
+    /// Which players are on, as a row of 0 and 1, the lowest layer first
+    #[arg(long)]
+    pub coalition: Option<String>,
+    /// What to continue or to answer; without it, lines of standard input are
+    #[arg(long)]
+    pub prompt: Option<String>,
+    /// The system's message, ahead of the conversation
+    #[arg(long, conflicts_with = "raw")]
+    pub system: Option<String>,
+    /// Continue texts as they are, whether or not the model has a chat template
+    #[arg(long)]
+    pub raw: bool,
+    /// The longest answer, in tokens
+    #[arg(long, default_value_t = 256)]
+    pub max_tokens: usize,
+    /// What logits are divided by; 0 takes the likeliest token
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f64,
+    /// Draw only from the likeliest tokens that make up this share
+    #[arg(long, default_value_t = 1.0)]
+    pub top_p: f64,
+    /// The seed of the draws
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// How the base's matrices lie in memory: stored, none, q8, q4, nf4
+    #[arg(long, value_name = "QUANT", default_value = "stored")]
+    pub base_quant: BaseQuant,
+    /// Where to run: cpu, wgpu, wgpu:n, cuda, cuda:n
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum SplitName {
     Train,
     Validation,
     Test,
+}
+
+impl From<SplitName> for Split {
+    fn from(name: SplitName) -> Self {
+        match name {
+            SplitName::Train => Self::Train,
+            SplitName::Validation => Self::Validation,
+            SplitName::Test => Self::Test,
+        }
+    }
 }
 
 #[derive(Debug, ClapArgs)]

@@ -5,12 +5,14 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use coto_adapters::{Base, Pass};
 use coto_coalition::Coalition;
-use coto_models::Model;
+use coto_data::{LanguageTokenizer, MultipleChoice, Question, QuestionColumns};
+use coto_models::{Model, locate};
 use coto_peft::{Config, Folder, HostTensor, Targets};
-use coto_train::{Error, Run, RunConfig};
+use coto_train::{ChoiceScores, Run, RunConfig, exact_match, multiple_choice};
+use regex::Regex;
 use serde_json::{Value, json};
 
-use crate::args::{EvalArgs, RunArgs, SplitName};
+use crate::args::{EvalArgs, RunArgs};
 use crate::train::{config, print_scores};
 
 pub fn validate(args: &RunArgs, as_json: bool) -> Result<()> {
@@ -34,10 +36,17 @@ pub fn validate(args: &RunArgs, as_json: bool) -> Result<()> {
     println!("trained      {} parameters", plan.trainable_parameters);
     println!("frozen       {} parameters", plan.frozen_parameters);
     println!(
-        "classes      {}: {}",
-        plan.labels.len(),
-        plan.labels.join(", ")
+        "base         {:?}, {:.1} MB; adapters in f32",
+        config.model.quant,
+        plan.base_bytes as f64 / 1e6
     );
+    if !plan.labels.is_empty() {
+        println!(
+            "classes      {}: {}",
+            plan.labels.len(),
+            plan.labels.join(", ")
+        );
+    }
     let [train, validation, test] = plan.rows;
     println!("rows         {train} training, {validation} validation, {test} test");
     println!(
@@ -66,12 +75,6 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
     }
     let mut run = Run::prepare(&config)?;
     run.load_result()?;
-    let (split, name) = match args.split {
-        SplitName::Train => (Some(&run.task().train), "train"),
-        SplitName::Validation => (run.task().validation.as_ref(), "validation"),
-        SplitName::Test => (run.task().test.as_ref(), "test"),
-    };
-    let split = split.ok_or(Error::NoSplit { split: name })?;
     let players = run.adapters().players().len();
     let coalition = match &args.coalition {
         None => run.adapters().grand(),
@@ -83,10 +86,55 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
             coalition.players()
         );
     }
-    print_scores(
-        &run.evaluate(split, &Pass::new(run.adapters(), &coalition)),
-        args.json,
-    )
+    let pass = Pass::new(run.adapters(), &coalition);
+    if args.choices.is_some() || args.questions.is_some() {
+        return answers(args, &config, &run, &pass);
+    }
+    print_scores(&run.evaluate(args.split.into(), &pass)?, args.json)
+}
+
+/// Multiple choice and questions, of a decoder.
+fn answers(args: &EvalArgs, config: &RunConfig, run: &Run, pass: &Pass) -> Result<()> {
+    let Model::Llama(decoder) = run.model() else {
+        bail!(
+            "the run's model is {}, and only decoders answer",
+            run.model().family()
+        )
+    };
+    let tokenizer = LanguageTokenizer::load(locate(config.model.name.as_ref())?)?;
+    let columns = QuestionColumns::default();
+    if let Some(path) = &args.choices {
+        let items = MultipleChoice::load(path, &columns)?;
+        let scores = multiple_choice(decoder, &tokenizer, pass, &items, &args.delimiter)?;
+        if args.json {
+            println!("{}", serde_json::to_string_pretty(&scores)?);
+        } else {
+            let ChoiceScores {
+                accuracy,
+                accuracy_normalised,
+                questions,
+                ..
+            } = scores;
+            println!(
+                "accuracy {accuracy:.4}  by length {accuracy_normalised:.4}  questions {questions}"
+            );
+        }
+    }
+    if let Some(path) = &args.questions {
+        let items = Question::load(path, &columns)?;
+        let pattern = args.pattern.as_deref().map(Regex::new).transpose()?;
+        let limit = args.max_tokens;
+        let scores = exact_match(decoder, &tokenizer, pass, &items, pattern.as_ref(), limit)?;
+        if args.json {
+            println!("{}", serde_json::to_string_pretty(&scores)?);
+        } else {
+            println!(
+                "exact match {:.4}  questions {}",
+                scores.exact_match, scores.questions
+            );
+        }
+    }
+    Ok(())
 }
 
 pub fn targets(model: &str, targets: &[String], as_json: bool) -> Result<()> {

@@ -9,8 +9,8 @@ use coto_coalition::Coalition;
 use coto_models::{Model, locate, parse_device};
 use coto_schedule::{Preset, ScheduleConfig};
 use coto_train::{
-    DataConfig, EvalConfig, Event, HeadConfig, ModelConfig, OptimConfig, Outcome, Run, RunConfig,
-    Scores, Split, Task,
+    DataConfig, EvalConfig, Event, HeadConfig, LabelledText, ModelConfig, OptimConfig, Outcome,
+    Run, RunConfig, Scores, Split, Task,
 };
 use serde::Serialize;
 
@@ -74,21 +74,15 @@ pub fn run(args: &DemoArgs) -> Result<()> {
     let folder = locate(MODEL.as_ref())?;
     let model = Model::load(&folder, &device)?;
     let first = config(args, "lora-1", SEEDS[0], Preset::None);
-    let task = Task::load(
-        &first.data,
-        &folder.join("tokenizer.json"),
-        model.max_tokens(),
-    )?;
-    let (task, stop) = (Arc::new(task), Stop::on_interrupt()?);
-    let Some(test) = task.test.clone() else {
-        bail!("the task has no test rows")
-    };
-    let prepare = |config: &RunConfig, head| {
-        Run::new(config, device.clone(), model.clone(), task.clone(), head)
+    let tokenizer = folder.join("tokenizer.json");
+    let max_tokens = model.max_tokens().unwrap_or(usize::MAX);
+    let task = LabelledText::load(&first.data, &tokenizer, max_tokens)?;
+    let (task, stop): (Arc<dyn Task>, _) = (Arc::new(task), Stop::on_interrupt()?);
+    let prepare = |config: &RunConfig, readout| {
+        Run::new(config, device.clone(), model.clone(), task.clone(), readout)
     };
     let probe = prepare(&first, None)?;
-    let head = probe.head().clone();
-    let probe_accuracy = probe.evaluate(&test, &Pass::base()).accuracy;
+    let probe_accuracy = probe.evaluate(Split::Test, &Pass::base())?.accuracy;
     eprintln!("frozen features and the probe: accuracy {probe_accuracy:.4}");
 
     let (mut runs, mut joined) = (Vec::new(), Vec::new());
@@ -96,24 +90,21 @@ pub fn run(args: &DemoArgs) -> Result<()> {
         let mut sets = Vec::new();
         for seed in SEEDS {
             let name = format!("{method}-{seed}");
-            let mut run = prepare(&config(args, &name, seed, preset), Some(head.clone()))?;
-            runs.push(train(
-                &mut run, &name, method, seed, args.steps, &test, &stop,
-            )?);
+            let readout = Some(probe.readout().clone());
+            let mut run = prepare(&config(args, &name, seed, preset), readout)?;
+            runs.push(train(&mut run, &name, method, seed, args.steps, &stop)?);
             sets.push(run.adapters().clone());
         }
-        joined.push(join(method, &sets, &probe, &test)?);
+        joined.push(join(method, &sets, &probe)?);
     }
+    let rows = |split| task.samples(split).unwrap_or(0);
     let summary = Summary {
         task: args.task.folder(),
         model: MODEL,
-        classes: task.labels.len(),
-        train_rows: task.train.tokens.len(),
-        validation_rows: task
-            .validation
-            .as_ref()
-            .map_or(0, |split| split.tokens.len()),
-        test_rows: test.tokens.len(),
+        classes: task.labels().len(),
+        train_rows: rows(Split::Train),
+        validation_rows: rows(Split::Validation),
+        test_rows: rows(Split::Test),
         steps: args.steps,
         rank: RANK,
         alpha: first.adapter.alpha,
@@ -135,6 +126,7 @@ fn config(args: &DemoArgs, name: &str, seed: u64, preset: Preset) -> RunConfig {
         device: args.device.clone(),
         model: ModelConfig {
             name: MODEL.to_owned(),
+            quant: Default::default(),
             pooling: Default::default(),
         },
         // The validation rows chose the settings; the demo reports on the test rows alone.
@@ -142,6 +134,8 @@ fn config(args: &DemoArgs, name: &str, seed: u64, preset: Preset) -> RunConfig {
             validation: None,
             ..DataConfig::few_shot(args.task.folder(), ROWS_A_CLASS)
         },
+        language: None,
+        images: None,
         head: HeadConfig::default(),
         adapter: AdapterConfig::lora(RANK, 2.0 * RANK as f64),
         players: Default::default(),
@@ -169,7 +163,6 @@ fn train(
     method: &'static str,
     seed: u64,
     steps: usize,
-    test: &Split,
     stop: &Stop,
 ) -> Result<RunSummary> {
     let mut bar = Bar::new(name, steps, 0);
@@ -190,23 +183,23 @@ fn train(
     let n = grand.players();
     let every_other = |odd: usize| {
         scores(
-            test,
+            Split::Test,
             &Coalition::from_players(n, (0..n).filter(|p| p % 2 == odd)),
         )
-        .accuracy
+        .map(|scores| scores.accuracy)
     };
     let Scores {
         accuracy, macro_f1, ..
-    } = scores(test, &grand);
+    } = scores(Split::Test, &grand)?;
     let summary = RunSummary {
         name: format!("{method}, seed {seed}"),
         method,
         seed,
         folder: name.to_owned(),
         accuracy,
-        macro_f1,
-        train_accuracy: scores(&run.task().train, &grand).accuracy,
-        every_other_accuracy: (every_other(0) + every_other(1)) / 2.0,
+        macro_f1: macro_f1.unwrap_or_default(),
+        train_accuracy: scores(Split::Train, &grand)?.accuracy,
+        every_other_accuracy: (every_other(0)? + every_other(1)?) / 2.0,
         seconds_per_step: seconds.iter().sum::<f64>() / seconds.len().max(1) as f64,
         seconds: seconds.iter().sum(),
     };
@@ -219,18 +212,17 @@ fn train(
 }
 
 /// The two seeds of a method, joined half and half.
-fn join(method: &'static str, sets: &[AdapterSet], probe: &Run, test: &Split) -> Result<Joined> {
+fn join(method: &'static str, sets: &[AdapterSet], probe: &Run) -> Result<Joined> {
     let sets: Vec<&AdapterSet> = sets.iter().collect();
     let weights = vec![1.0 / sets.len() as f64; sets.len()];
     let accuracy = |set: AdapterSet| {
-        probe
-            .evaluate(test, &Pass::new(&set, &set.grand()))
-            .accuracy
+        let scores = probe.evaluate(Split::Test, &Pass::new(&set, &set.grand()));
+        scores.map(|scores| scores.accuracy)
     };
     let joined = Joined {
         method,
-        fusion_accuracy: accuracy(coto_merge::fuse(&sets, &weights)?),
-        mixture_accuracy: accuracy(coto_merge::mix(&sets, &weights)?),
+        fusion_accuracy: accuracy(coto_merge::fuse(&sets, &weights)?)?,
+        mixture_accuracy: accuracy(coto_merge::mix(&sets, &weights)?)?,
     };
     eprintln!(
         "{method}, seeds joined at 0.5: {:.4} on A and B, {:.4} on ΔW",

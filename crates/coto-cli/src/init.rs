@@ -14,7 +14,8 @@ device = "cpu"                # cpu, wgpu[:n], cuda[:n]
 players = "layer"             # who is switched on and off: layer, module, kind, { chunk = 2 }, { groups = { name = ["query"] } }
 
 [model]
-name = "all-MiniLM-L6-v2"     # a Hugging Face folder, the embedded model, or a hub id
+name = "all-MiniLM-L6-v2"     # a Hugging Face folder, a GGUF file, the embedded model, or a hub id
+quant = "stored"              # the frozen matrices: as stored, or none, q8, q4, nf4
 pooling = "mean"              # mean, cls; of a decoder: last
 
 [data]                        # .jsonl, .csv, .tsv (also .gz) or .parquet
@@ -26,8 +27,13 @@ label = "label"
 max_tokens = 64
 few_shot = 20                 # rows a class; leave out to train on all of them
 
+# [language]                  # instead of labels: texts to continue, for decoders
+# packing = true
+# [images]                    # instead of texts: images, for ViT and CLIP
+# template = "a photo of a {}."
+
 [head]
-kind = "probe"                # probe: fitted on frozen features, then frozen; trained: learned with the adapters
+kind = "probe"                # probe: fitted on frozen features, then frozen; trained: learned with the adapters; checkpoint: its own
 l2 = 0.03
 
 [adapter]
@@ -49,6 +55,7 @@ preset = "coto"               # coto, coto-reference, copra, stochastic-depth, n
 steps = 960
 batch_size = 16
 accumulation = 1
+gradient_checkpointing = false # less memory, more time
 lr = 1e-3
 lora_plus_ratio = 1.0         # above 1: B learns faster than A (LoRA+)
 weight_decay = 0.0

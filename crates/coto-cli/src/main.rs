@@ -3,6 +3,7 @@
 mod args;
 mod ask;
 mod demo;
+mod generate;
 mod init;
 mod train;
 
@@ -33,6 +34,7 @@ fn run(args: Args) -> Result<()> {
         Verb::Train(args) => train::run(&args),
         Verb::Validate { run, json } => ask::validate(&run, json),
         Verb::Eval(args) => ask::eval(&args),
+        Verb::Generate(args) => generate::run(&args),
         Verb::Targets {
             model,
             targets,

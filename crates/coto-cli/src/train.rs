@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
-use coto_train::{Event, Outcome, Run, RunConfig};
+use coto_train::{Event, Outcome, Run, RunConfig, Split};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::{RunArgs, TrainArgs};
@@ -15,6 +15,7 @@ pub fn config(args: &RunArgs) -> Result<RunConfig> {
     if let Some(device) = &args.device {
         config.device.clone_from(device);
     }
+    config.model.quant = args.base_quant.unwrap_or(config.model.quant);
     Ok(config)
 }
 
@@ -54,7 +55,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         );
     }
     eprintln!("adapter written to {}", run.path("adapter").display());
-    if run.task().test.is_some() {
+    if run.task().samples(Split::Test).is_some() {
         let scores = run.evaluate_test()?;
         save(&run.path("result.json"), &scores)?;
         print_scores(&scores, args.json)?;
@@ -133,9 +134,20 @@ pub fn print_scores(scores: &coto_train::Scores, json: bool) -> Result<()> {
     if json {
         println!("{}", serde_json::to_string_pretty(scores)?);
     } else {
+        let more = [
+            ("perplexity", scores.perplexity),
+            ("macro-F1", scores.macro_f1),
+            ("Matthews", scores.matthews),
+        ];
+        let more = more
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
+        let more: String = more
+            .map(|(name, value)| format!("  {name} {value:.4}"))
+            .collect();
         println!(
-            "loss {:.4}  accuracy {:.4}  macro-F1 {:.4}  Matthews {:.4}",
-            scores.loss, scores.accuracy, scores.macro_f1, scores.matthews
+            "loss {:.4}  accuracy {:.4}{more}",
+            scores.loss, scores.accuracy
         );
     }
     Ok(())

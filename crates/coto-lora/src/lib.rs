@@ -7,6 +7,7 @@
 //! | [`adapters`] | LoRA, rsLoRA, DoRA, HiRA on the activation path |
 //! | [`models`] | frozen layered models |
 //! | [`data`] | labelled text |
+//! | [`image`] | labelled images |
 //! | [`train`] | run files, the loop, checkpoints |
 //! | [`merge`] | joining adapters |
 //! | [`peft`] | the exchange format of Python's PEFT |
@@ -18,6 +19,7 @@ pub use coto_adapters as adapters;
 pub use coto_coalition as coalition;
 pub use coto_data as data;
 pub use coto_gguf as gguf;
+pub use coto_image as image;
 pub use coto_kernels as kernels;
 pub use coto_merge as merge;
 pub use coto_models as models;

@@ -2,11 +2,15 @@ use std::path::{Path, PathBuf};
 
 use coto_adapters::AdapterConfig;
 use coto_coalition::Grouping;
-use coto_models::Pooling;
+use coto_models::{BaseQuant, Pooling};
 use coto_schedule::ScheduleConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::{Decay, Error};
+
+mod data;
+
+pub use data::{DataConfig, ImagesConfig, LanguageConfig};
 
 /// A run file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,6 +28,12 @@ pub struct RunConfig {
     pub model: ModelConfig,
     /// The rows.
     pub data: DataConfig,
+    /// Set where the rows are texts to continue, not to classify.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<LanguageConfig>,
+    /// Set where the rows are images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<ImagesConfig>,
     /// The classification head.
     #[serde(default)]
     pub head: HeadConfig,
@@ -52,73 +62,14 @@ fn cpu() -> String {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// A Hugging Face folder, the name of an embedded model, or a hub id.
+    /// A Hugging Face folder, a GGUF file, the name of an embedded model, or a hub id.
     pub name: String,
+    /// How the frozen matrices lie in memory.
+    #[serde(default)]
+    pub quant: BaseQuant,
     /// How token states become features; unset, as the family does.
     #[serde(default)]
     pub pooling: Option<Pooling>,
-}
-
-/// The rows and their columns.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataConfig {
-    /// Training rows: `.jsonl`, `.csv`, `.tsv` (each also `.gz`) or `.parquet`.
-    pub train: PathBuf,
-    /// Rows to choose by.
-    #[serde(default)]
-    pub validation: Option<PathBuf>,
-    /// Rows to report on.
-    #[serde(default)]
-    pub test: Option<PathBuf>,
-    /// The text column.
-    #[serde(default = "text")]
-    pub text: String,
-    /// The second text's column, for pairs.
-    #[serde(default)]
-    pub pair: Option<String>,
-    /// The label column.
-    #[serde(default = "label")]
-    pub label: String,
-    /// Longer texts are cut to so many tokens.
-    #[serde(default = "max_tokens")]
-    pub max_tokens: usize,
-    /// Train on so many rows a class only, drawn by `few_shot_seed`.
-    #[serde(default)]
-    pub few_shot: Option<usize>,
-    /// The seed of that draw: runs with other seeds see the same rows.
-    #[serde(default)]
-    pub few_shot_seed: u64,
-}
-
-impl DataConfig {
-    /// An embedded task, with `rows` training rows a class.
-    pub fn few_shot(task: &str, rows: usize) -> Self {
-        let file = |split: &str| format!("{task}/{split}.jsonl.gz").into();
-        Self {
-            train: file("train"),
-            validation: Some(file("validation")),
-            test: Some(file("test")),
-            text: text(),
-            pair: None,
-            label: label(),
-            max_tokens: 64,
-            few_shot: Some(rows),
-            few_shot_seed: 0,
-        }
-    }
-}
-
-fn text() -> String {
-    "text".to_owned()
-}
-
-fn label() -> String {
-    "label".to_owned()
-}
-
-fn max_tokens() -> usize {
-    128
 }
 
 /// What stands between features and classes.
@@ -130,6 +81,8 @@ pub enum HeadKind {
     Probe,
     /// Trained with the adapters, from the probe's place of zero.
     Trained,
+    /// The checkpoint's own, frozen.
+    Checkpoint,
 }
 
 /// The classification head.
@@ -161,6 +114,8 @@ pub struct OptimConfig {
     pub batch_size: usize,
     /// Micro-batches of a step.
     pub accumulation: usize,
+    /// Keep only the states between layers for the way back, and compute the rest again: slower, in less memory.
+    pub gradient_checkpointing: bool,
     /// The learning rate at its peak.
     pub lr: f64,
     /// LoRA+ (arXiv 2402.12354): B learns so many times faster.
@@ -189,6 +144,7 @@ impl Default for OptimConfig {
             steps: 1000,
             batch_size: 32,
             accumulation: 1,
+            gradient_checkpointing: false,
             lr: 1e-3,
             lora_plus_ratio: 1.0,
             head_lr_ratio: 1.0,

@@ -42,7 +42,60 @@ pub enum Error {
     Model(#[from] coto_models::Error),
     /// The data.
     #[error(transparent)]
-    Data(#[from] coto_data::Error),
+    Data(Box<coto_data::Error>),
+    /// The images.
+    #[error(transparent)]
+    Image(Box<coto_image::Error>),
+    /// A processor that makes other images than the model takes.
+    #[error(
+        "{path} makes images of {made:?} (channels, height, width); the model takes {}",
+        taken.map_or("none".to_owned(), |taken| format!("{taken:?}"))
+    )]
+    Pixels {
+        /// The processor's file.
+        path: PathBuf,
+        /// What it makes.
+        made: [usize; 3],
+        /// What the model takes, if it takes images.
+        taken: Option<[usize; 3]>,
+    },
+    /// Data of a kind that the model cannot learn from.
+    #[error("the run file's data are {data}, and the model is {family}")]
+    Kind {
+        /// What the run file names.
+        data: &'static str,
+        /// The model.
+        family: &'static str,
+    },
+    /// A token that the model does not know.
+    #[error(
+        "token {token} is beyond the model's vocabulary of {vocabulary}: the tokenizer is another model's"
+    )]
+    Vocabulary {
+        /// The token.
+        token: u32,
+        /// The number of tokens known.
+        vocabulary: usize,
+    },
+    /// A text that is longer than the model's positions suffice for.
+    #[error("a text of {tokens} tokens, and the model has {positions} positions")]
+    TooLong {
+        /// Its tokens.
+        tokens: usize,
+        /// The model's positions.
+        positions: usize,
+    },
+    /// A head that is not there.
+    #[error("`head.kind` is `checkpoint`, and the checkpoint has no classifier")]
+    NoClassifier,
+    /// A class that the checkpoint's classifier does not have.
+    #[error("the checkpoint's classifier has no class `{label}`; the nearest is `{nearest}`")]
+    NoClass {
+        /// The data's label.
+        label: String,
+        /// The most alike of the classifier's.
+        nearest: String,
+    },
     /// The adapters.
     #[error(transparent)]
     Adapters(#[from] coto_adapters::Error),
@@ -98,6 +151,18 @@ pub enum Error {
         /// Which split.
         split: &'static str,
     },
+}
+
+impl From<coto_data::Error> for Error {
+    fn from(error: coto_data::Error) -> Self {
+        Self::Data(Box::new(error))
+    }
+}
+
+impl From<coto_image::Error> for Error {
+    fn from(error: coto_image::Error) -> Self {
+        Self::Image(Box::new(error))
+    }
 }
 
 impl Error {

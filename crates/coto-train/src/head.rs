@@ -3,7 +3,7 @@ use std::path::Path;
 
 use burn::optim::{AdamWConfig, Optimizer};
 use burn::tensor::{Device, Tensor, TensorData, activation};
-use coto_models::Weights;
+use coto_models::{Model, Weights};
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::{Error, atomic};
@@ -29,7 +29,7 @@ impl Head {
     /// Logistic regression on features [n, d], with an L2 penalty on the weights of standardised features.
     ///
     /// Full-batch Adam with a falling rate: no draw is random, so the same features give the same head.
-    pub fn fit(features: Tensor<2>, labels: &[usize], classes: usize, l2: f64) -> Self {
+    pub fn fit(features: Tensor<2>, labels: &[u32], classes: usize, l2: f64) -> Self {
         const ROUNDS: usize = 400;
         let ([n, d], device) = (features.dims(), features.device());
         let mean = features.clone().mean_dim(0);
@@ -64,21 +64,47 @@ impl Head {
         Self { weight, bias }
     }
 
+    /// The checkpoint's own, its classes in the order of `labels`.
+    ///
+    /// # Errors
+    /// [`Error::NoClassifier`] for a model without one, [`Error::NoClass`] for a label that it has no class for.
+    pub fn of(model: &Model, labels: &[String]) -> Result<Self, Error> {
+        let classifier = match model {
+            Model::Vit(vit) => vit.classifier(),
+            _ => None,
+        };
+        let classifier = classifier.ok_or(Error::NoClassifier)?;
+        let place = |label: &String| {
+            let place = classifier.labels.iter().position(|known| known == label);
+            let nearest = || {
+                let likeness = |known: &&String| strsim::damerau_levenshtein(known, label);
+                let nearest = classifier.labels.iter().min_by_key(likeness);
+                nearest.cloned().unwrap_or_default()
+            };
+            place
+                .map(|place| place as i32)
+                .ok_or_else(|| Error::NoClass {
+                    label: label.clone(),
+                    nearest: nearest(),
+                })
+        };
+        let places = labels.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        let (weight, bias) = (&classifier.weight, &classifier.bias);
+        let places = || Tensor::from_data(places.as_slice(), &weight.device());
+        Ok(Self {
+            weight: weight.clone().select(1, places()),
+            bias: bias.clone().select(0, places()).unsqueeze(),
+        })
+    }
+
     /// Logits, [rows, d] → [rows, classes].
     pub fn forward(&self, features: Tensor<2>) -> Tensor<2> {
         features.matmul(self.weight.clone()) + self.bias.clone()
     }
 
-    /// The sum over rows of the cross-entropy of their labels, and the logits.
-    pub fn loss(&self, features: Tensor<2>, labels: &[usize]) -> (Tensor<1>, Tensor<2>) {
-        let logits = self.forward(features);
-        let [_, classes] = logits.dims();
-        let device = logits.device().without_autodiff();
-        let log = activation::log_softmax(logits.clone(), 1);
-        (
-            (log * one_hot(labels, classes, &device)).sum().neg(),
-            logits,
-        )
+    /// The sum over rows of the cross-entropy of their labels, in nats, of features [rows, d].
+    pub fn loss(&self, features: Tensor<2>, labels: &[u32]) -> Tensor<1> {
+        cross_entropy(self.forward(features), labels).sum()
     }
 
     /// The number of parameters.
@@ -122,7 +148,7 @@ impl Head {
     /// [`Error::Model`], which names file and tensor.
     pub fn load(path: &Path, d: usize, classes: usize, device: &Device) -> Result<Self, Error> {
         let mut weights = Weights::open(path)?;
-        let weight = weights.linear("weight", [d, classes], device)?;
+        let weight = weights.linear("weight", [d, classes], device)?.dense();
         let bias = weights.vector("bias", classes, device)?.unsqueeze();
         weights.finish(&[])?;
         Ok(Self { weight, bias })
@@ -135,12 +161,23 @@ impl Head {
     }
 }
 
-fn one_hot(labels: &[usize], classes: usize, device: &Device) -> Tensor<2> {
+/// -log softmax(logits)[label] of each row, [rows, classes] → [rows].
+pub(crate) fn cross_entropy(logits: Tensor<2>, labels: &[u32]) -> Tensor<1> {
+    let [_, classes] = logits.dims();
+    let device = logits.device().without_autodiff();
+    let log = activation::log_softmax(logits, 1);
+    (log * one_hot(labels, classes, &device))
+        .sum_dim(1)
+        .squeeze_dim::<1>(1)
+        .neg()
+}
+
+fn one_hot(labels: &[u32], classes: usize, device: &Device) -> Tensor<2> {
     let mut values = vec![0f32; labels.len() * classes];
     labels
         .iter()
         .enumerate()
-        .for_each(|(row, &label)| values[row * classes + label] = 1.0);
+        .for_each(|(row, &label)| values[row * classes + label as usize] = 1.0);
     Tensor::from_data(TensorData::new(values, [labels.len(), classes]), device)
 }
 
@@ -175,7 +212,7 @@ mod tests {
             .sqrt()
             .reshape([2, 1]);
         let tracked = head.tracked();
-        let (loss, _) = tracked.loss(features, &labels);
+        let loss = tracked.loss(features, &labels);
         let penalty = (tracked.weight.clone() * deviation)
             .square()
             .sum()

@@ -14,30 +14,36 @@
 //! # Ok::<(), coto_train::Error>(())
 //! ```
 
+mod answers;
 mod atomic;
 mod checkpoint;
 mod config;
 mod error;
+mod essence;
 mod eval;
 mod head;
 mod metrics;
 mod optim;
 mod rate;
+mod readout;
 mod run;
 mod task;
 mod train;
 
+pub use answers::{ChoiceScores, MatchScores, exact_match, multiple_choice};
 pub use atomic::write as write_atomic;
 pub use checkpoint::{Checkpoint, State};
 pub use config::{
-    DataConfig, EvalConfig, HeadConfig, HeadKind, ModelConfig, OptimConfig, RunConfig,
+    DataConfig, EvalConfig, HeadConfig, HeadKind, ImagesConfig, LanguageConfig, ModelConfig,
+    OptimConfig, RunConfig,
 };
 pub use error::Error;
-pub use eval::Predictions;
+pub use eval::evaluate;
 pub use head::Head;
 pub use metrics::Scores;
 pub use optim::{AdamW, Update};
 pub use rate::{Decay, Rate};
+pub use readout::Readout;
 pub use run::{Plan, Run};
-pub use task::{Split, Task};
+pub use task::{Batch, ImageTask, LabelledText, LanguageTask, Rows, Split, Splits, Task};
 pub use train::{EvalRecord, Event, Outcome, StepRecord};

@@ -1,16 +1,21 @@
 use serde::{Deserialize, Serialize};
 
-/// How well predicted classes fit the true ones.
+/// How well what was told fits the truth.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
     /// Mean cross-entropy, in nats.
     pub loss: f64,
-    /// The share of rows that are right.
+    /// The share of targets that are right.
     pub accuracy: f64,
-    /// The mean over classes of the harmonic mean of precision and recall; classes that never occur do not count.
-    pub macro_f1: f64,
-    /// Matthews' correlation, in Gorodkin's form for several classes (Comput. Biol. Chem. 28, 2004).
-    pub matthews: f64,
+    /// Of tokens: e to the mean loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub perplexity: Option<f64>,
+    /// Of classes: the mean over them of the harmonic mean of precision and recall; those that never occur do not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub macro_f1: Option<f64>,
+    /// Of classes: Matthews' correlation, in Gorodkin's form for several classes (Comput. Biol. Chem. 28, 2004).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matthews: Option<f64>,
 }
 
 impl Scores {
@@ -18,7 +23,7 @@ impl Scores {
     ///
     /// # Panics
     /// If the lengths differ, or a class is not below `classes`.
-    pub fn new(truth: &[usize], predicted: &[usize], classes: usize, loss: f64) -> Self {
+    pub fn classes(truth: &[u32], predicted: &[u32], classes: usize, loss: f64) -> Self {
         assert_eq!(truth.len(), predicted.len(), "a prediction for each row");
         let (mut hits, mut occurs, mut claimed) = (
             vec![0u64; classes],
@@ -26,9 +31,9 @@ impl Scores {
             vec![0u64; classes],
         );
         for (&t, &p) in truth.iter().zip(predicted) {
-            occurs[t] += 1;
-            claimed[p] += 1;
-            hits[t] += u64::from(t == p);
+            occurs[t as usize] += 1;
+            claimed[p as usize] += 1;
+            hits[t as usize] += u64::from(t == p);
         }
         let (n, right) = (truth.len() as f64, hits.iter().sum::<u64>() as f64);
         let f1: Vec<f64> = (0..classes)
@@ -43,8 +48,25 @@ impl Scores {
         Self {
             loss,
             accuracy: right / n.max(1.0),
-            macro_f1: f1.iter().sum::<f64>() / f1.len().max(1) as f64,
-            matthews: if root > 0.0 { covariance / root } else { 0.0 },
+            perplexity: None,
+            macro_f1: Some(f1.iter().sum::<f64>() / f1.len().max(1) as f64),
+            matthews: Some(if root > 0.0 { covariance / root } else { 0.0 }),
+        }
+    }
+
+    /// From the tokens that came and those that were expected.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn tokens(truth: &[u32], expected: &[u32], loss: f64) -> Self {
+        assert_eq!(truth.len(), expected.len(), "an expectation of each token");
+        let right = truth.iter().zip(expected).filter(|(t, e)| t == e).count();
+        Self {
+            loss,
+            accuracy: right as f64 / truth.len().max(1) as f64,
+            perplexity: Some(loss.exp()),
+            macro_f1: None,
+            matthews: None,
         }
     }
 }
@@ -58,18 +80,18 @@ mod tests {
         // sklearn 1.9: accuracy_score, f1_score(average="macro"), matthews_corrcoef.
         let truth = [0, 0, 1, 1, 2, 2, 2, 0];
         let predicted = [0, 1, 1, 1, 2, 0, 2, 2];
-        let scores = Scores::new(&truth, &predicted, 3, 0.0);
+        let scores = Scores::classes(&truth, &predicted, 3, 0.0);
         assert!((scores.accuracy - 0.625).abs() < 1e-12);
-        assert!((scores.macro_f1 - 0.622_222_222_222_222_2).abs() < 1e-12);
-        assert!((scores.matthews - 0.452_380_952_380_952_4).abs() < 1e-12);
+        assert!((scores.macro_f1.unwrap() - 0.622_222_222_222_222_2).abs() < 1e-12);
+        assert!((scores.matthews.unwrap() - 0.452_380_952_380_952_4).abs() < 1e-12);
     }
 
     #[test]
     fn one_class_only_has_no_correlation() {
-        let scores = Scores::new(&[1, 1], &[1, 1], 3, 0.5);
+        let scores = Scores::classes(&[1, 1], &[1, 1], 3, 0.5);
         assert_eq!(
             (scores.accuracy, scores.macro_f1, scores.matthews),
-            (1.0, 1.0, 0.0)
+            (1.0, Some(1.0), Some(0.0))
         );
     }
 }

@@ -3,27 +3,31 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use coto_adapters::{AdapterSet, Pass};
-use coto_models::{Layered, Model, TokenBatch, locate, parse_device};
+use coto_models::{Layered, Model, parse_device};
 use coto_schedule::{CoalitionSampler, Schedule};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::checkpoint::{Checkpoint, State};
-use crate::eval::features;
-use crate::{AdamW, Error, Head, HeadKind, Predictions, RunConfig, Scores, Split, Task, atomic};
+use crate::essence::{difference, essence};
+use crate::eval::{evaluate, features};
+use crate::task;
+use crate::train::Epoch;
+use crate::{AdamW, Error, Head, HeadKind, Readout, RunConfig, Scores, Split, Task, atomic};
 
-/// A run: frozen model, task, head, adapters, and how far they have come.
-pub struct Run<M = Model> {
+/// A run: frozen model, task, readout, adapters, and how far they have come.
+pub struct Run {
     pub(crate) config: RunConfig,
     pub(crate) device: Device,
-    pub(crate) model: M,
-    pub(crate) task: Arc<Task>,
-    pub(crate) head: Head,
+    pub(crate) model: Model,
+    pub(crate) task: Arc<dyn Task>,
+    pub(crate) readout: Readout,
     pub(crate) adapters: AdapterSet,
     pub(crate) sampler: CoalitionSampler,
     pub(crate) optimiser: AdamW,
     pub(crate) state: State,
     pub(crate) best: Option<AdapterSet>,
+    pub(crate) epoch: Epoch,
 }
 
 /// What a run file amounts to.
@@ -45,49 +49,50 @@ pub struct Plan {
     pub epochs: f64,
     /// The share of adapters that is on, on average over the run: what of their cost is paid.
     pub expected_activity: f64,
+    /// Bytes of the frozen weights, as they lie in memory.
+    pub base_bytes: usize,
     /// Bytes of weights, gradients and moments; activations come on top.
     pub memory_bytes: usize,
 }
 
-impl Run<Model> {
+impl Run {
     /// Loads and checks everything that a run file names.
     ///
     /// # Errors
     /// [`Error`], which names what is wrong.
     pub fn prepare(config: &RunConfig) -> Result<Self, Error> {
         let device = parse_device(&config.device)?;
-        let folder = locate(config.model.name.as_ref())?;
-        let model = Model::load(&folder, &device)?;
+        let model = Model::load_as(&config.model.name, config.model.quant, &device)?;
         let model = match config.model.pooling {
             Some(pooling) => model.with_pooling(pooling)?,
             None => model,
         };
-        let limit = model.max_tokens();
-        let task = Task::load(&config.data, &folder.join("tokenizer.json"), limit)?;
-        Self::new(config, device, model, Arc::new(task), None)
+        let task = task::open(config, &model, &device)?;
+        Self::new(config, device, model, task, None)
     }
-}
 
-impl<M: Layered<Batch = TokenBatch>> Run<M> {
-    /// A run on a model and a task that are there already; without a head it gets its own.
+    /// A run on a model and a task that are there already; without a readout it gets its own.
     ///
     /// # Errors
     /// [`Error`], which names what is wrong.
     pub fn new(
         config: &RunConfig,
         device: Device,
-        model: M,
-        task: Arc<Task>,
-        head: Option<Head>,
+        model: Model,
+        task: Arc<dyn Task>,
+        readout: Option<Readout>,
     ) -> Result<Self, Error> {
         let adapters = AdapterSet::new(&model, &config.adapter, &config.players, config.seed)?;
         let schedule = Schedule::new(&config.schedule, config.optim.steps)?;
         let sampler = CoalitionSampler::new(schedule, adapters.players(), config.seed);
-        let head = head.unwrap_or_else(|| Self::fresh_head(config, &model, &task, &device));
+        let readout = match readout {
+            Some(readout) => readout,
+            None => fresh_readout(config, &model, task.as_ref(), &device)?,
+        };
         let state = State {
             step: 0,
             config: essence(config),
-            data: task.train.data.fingerprint(),
+            data: task.fingerprint(),
             metrics_bytes: 0,
             times: Default::default(),
             best_loss: None,
@@ -100,22 +105,14 @@ impl<M: Layered<Batch = TokenBatch>> Run<M> {
             device,
             model,
             task,
-            head,
+            readout,
             adapters,
             sampler,
             optimiser,
             state,
             best: None,
+            epoch: Epoch::default(),
         })
-    }
-
-    fn fresh_head(config: &RunConfig, model: &M, task: &Task, device: &Device) -> Head {
-        let x = features(model, task, &task.train, config.eval.batch_size, device);
-        let classes = task.labels.len();
-        match config.head.kind {
-            HeadKind::Probe => Head::fit(x, &task.train.truth(), classes, config.head.l2),
-            HeadKind::Trained => Head::zeros(x.dims()[1], classes, device),
-        }
     }
 
     /// The plan: what would be trained, and what it would cost.
@@ -126,14 +123,16 @@ impl<M: Layered<Batch = TokenBatch>> Run<M> {
             let rate = self.sampler.rate(t);
             rate.iter().sum::<f64>() / rate.len().max(1) as f64
         };
-        let head = match self.config.head.kind {
-            HeadKind::Trained => self.head.parameters(),
-            HeadKind::Probe => 0,
+        let head = self.readout.head().map_or(0, Head::parameters);
+        let trained = match self.config.head.kind {
+            HeadKind::Trained => head,
+            _ => 0,
         };
-        let trainable = self.adapters.trainable_parameters() + head;
-        let frozen = self.model.parameters() + self.head.parameters() - head;
-        let rows = |split: &Option<Split>| split.as_ref().map_or(0, |split| split.tokens.len());
-        let seen = steps * self.config.optim.batch_size * self.config.optim.accumulation;
+        let trainable = self.adapters.trainable_parameters() + trained;
+        let frozen = self.model.parameters() + head - trained;
+        let rows = |split| self.task.samples(split).unwrap_or(0);
+        let optim = &self.config.optim;
+        let micro = steps * optim.accumulation;
         Plan {
             players: players.names().to_vec(),
             modules: self
@@ -144,16 +143,19 @@ impl<M: Layered<Batch = TokenBatch>> Run<M> {
                 .collect(),
             trainable_parameters: trainable,
             frozen_parameters: frozen,
-            labels: self.task.labels.clone(),
-            rows: [
-                self.task.train.tokens.len(),
-                rows(&self.task.validation),
-                rows(&self.task.test),
-            ],
-            epochs: seen as f64 / self.task.train.tokens.len().max(1) as f64,
+            labels: self.task.labels().to_vec(),
+            rows: [Split::Train, Split::Validation, Split::Test].map(rows),
+            epochs: micro as f64
+                / self.task.epoch(optim.batch_size, self.config.seed, 0).len() as f64,
             expected_activity: (0..steps).map(activity).sum::<f64>() / steps as f64,
-            memory_bytes: 4 * (frozen + 4 * trainable),
+            base_bytes: self.model.bytes(),
+            memory_bytes: self.model.bytes() + 4 * (head - trained + 4 * trainable),
         }
+    }
+
+    /// The run file.
+    pub fn config(&self) -> &RunConfig {
+        &self.config
     }
 
     /// The adapters as they stand.
@@ -161,18 +163,18 @@ impl<M: Layered<Batch = TokenBatch>> Run<M> {
         &self.adapters
     }
 
-    /// The head.
-    pub fn head(&self) -> &Head {
-        &self.head
+    /// What reads the last layer's states.
+    pub fn readout(&self) -> &Readout {
+        &self.readout
     }
 
     /// The model.
-    pub fn model(&self) -> &M {
+    pub fn model(&self) -> &Model {
         &self.model
     }
 
     /// The task.
-    pub fn task(&self) -> &Arc<Task> {
+    pub fn task(&self) -> &Arc<dyn Task> {
         &self.task
     }
 
@@ -187,31 +189,28 @@ impl<M: Layered<Batch = TokenBatch>> Run<M> {
     }
 
     /// Scores of a split under a pass.
-    pub fn evaluate(&self, split: &Split, pass: &Pass) -> Scores {
-        let size = self.config.eval.batch_size;
-        let predictions = Predictions::of(
+    ///
+    /// # Errors
+    /// [`Error::NoSplit`]; for a sample that cannot be read.
+    pub fn evaluate(&self, split: Split, pass: &Pass) -> Result<Scores, Error> {
+        evaluate(
             &self.model,
-            &self.head,
+            &self.readout,
             pass,
-            &self.task,
+            self.task.as_ref(),
             split,
-            size,
+            self.config.eval.batch_size,
             &self.device,
-        );
-        predictions.scores(split)
+        )
     }
 
     /// Scores of the test rows, all adapters on.
     ///
     /// # Errors
-    /// [`Error::NoSplit`].
+    /// As [`evaluate`](Self::evaluate).
     pub fn evaluate_test(&self) -> Result<Scores, Error> {
-        let split = self
-            .task
-            .test
-            .as_ref()
-            .ok_or(Error::NoSplit { split: "test" })?;
-        Ok(self.evaluate(split, &Pass::new(&self.adapters, &self.adapters.grand())))
+        let grand = self.adapters.grand();
+        self.evaluate(Split::Test, &Pass::new(&self.adapters, &grand))
     }
 
     /// Takes the adapters and the head that a finished run wrote.
@@ -221,8 +220,11 @@ impl<M: Layered<Batch = TokenBatch>> Run<M> {
     pub fn load_result(&mut self) -> Result<(), Error> {
         let folder = coto_peft::Folder::load(self.path("adapter"))?;
         self.adapters = AdapterSet::from_folder(&self.model, &folder, &self.config.players)?;
-        let [d, classes] = self.head.weight.dims();
-        self.head = Head::load(&self.path("head.safetensors"), d, classes, &self.device)?;
+        let path = self.path(HEAD);
+        if let Readout::Classes(head) = &mut self.readout {
+            let [d, classes] = head.weight.dims();
+            **head = Head::load(&path, d, classes, &self.device)?;
+        }
         Ok(())
     }
 
@@ -230,11 +232,18 @@ impl<M: Layered<Batch = TokenBatch>> Run<M> {
     pub(crate) fn save_result(&self) -> Result<(), Error> {
         let mut folder = self.adapters.to_folder()?;
         folder.config.base_model_name_or_path = Some(self.config.model.name.clone());
-        folder.config.task_type = Some("FEATURE_EXTRACTION".to_owned());
+        // The class whose modules have the paths that ours have.
+        let class = match self.model {
+            Model::Llama(_) => "CAUSAL_LM",
+            _ => "FEATURE_EXTRACTION",
+        };
+        folder.config.task_type = Some(class.to_owned());
         folder.side = Some(self.side());
         folder.save(self.path("adapter"))?;
-        self.head
-            .save(&self.path("head.safetensors"), &self.task.labels)
+        match self.readout.head() {
+            Some(head) => head.save(&self.path(HEAD), self.task.labels()),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn save_config(&self) -> Result<(), Error> {
@@ -270,7 +279,7 @@ impl<M: Layered<Batch = TokenBatch>> Run<M> {
         for (name, tensor) in self.adapters.state() {
             put("adapter/", &name, tensor);
         }
-        for (name, tensor) in self.head.state() {
+        for (name, tensor) in self.readout.head().iter().flat_map(|head| head.state()) {
             put("head/", &name, tensor);
         }
         for (name, tensor) in self.best.iter().flat_map(AdapterSet::state) {
@@ -326,12 +335,14 @@ impl<M: Layered<Batch = TokenBatch>> Run<M> {
             path: path.clone(),
             reason: reason.to_owned(),
         };
-        let mut head = checkpoint.under("head/");
-        let mut part = |name| head.remove(name).ok_or_else(|| broken("it has no head"));
-        self.head = Head {
-            weight: part("weight")?,
-            bias: part("bias")?,
-        };
+        if let Readout::Classes(head) = &mut self.readout {
+            let mut parts = checkpoint.under("head/");
+            let mut part = |name| parts.remove(name).ok_or_else(|| broken("it has no head"));
+            **head = Head {
+                weight: part("weight")?,
+                bias: part("bias")?,
+            };
+        }
         let best = checkpoint.under("best/");
         if !best.is_empty() {
             let mut set = self.adapters.clone();
@@ -351,29 +362,30 @@ impl<M: Layered<Batch = TokenBatch>> Run<M> {
     }
 }
 
-/// The fields on which the result depends.
-fn essence(config: &RunConfig) -> Value {
-    let mut value = serde_json::to_value(config).expect("a run file is JSON");
-    for key in ["out", "device"] {
-        value.as_object_mut().map(|map| map.remove(key));
-    }
-    if let Some(eval) = value["eval"].as_object_mut() {
-        eval.remove("checkpoint_every");
-    }
-    value
-}
+/// The file of a run's classifier.
+const HEAD: &str = "head.safetensors";
 
-/// The first field in which two documents differ, and its values.
-fn difference(a: &Value, b: &Value, at: &str) -> Option<(String, Value, Value)> {
-    match (a, b) {
-        (Value::Object(x), Value::Object(y)) => x.keys().chain(y.keys()).find_map(|key| {
-            let at = if at.is_empty() {
-                key.clone()
-            } else {
-                format!("{at}.{key}")
-            };
-            difference(&a[key], &b[key], &at)
-        }),
-        _ => (a != b).then(|| (at.to_owned(), a.clone(), b.clone())),
+/// What reads a model's states, where none is given.
+fn fresh_readout(
+    config: &RunConfig,
+    model: &Model,
+    task: &dyn Task,
+    device: &Device,
+) -> Result<Readout, Error> {
+    if task.labels().is_empty() {
+        return Ok(Readout::Tokens);
     }
+    if let Model::Clip(_) = model {
+        return Ok(Readout::Prompts);
+    }
+    let classes = task.labels().len();
+    if config.head.kind == HeadKind::Checkpoint {
+        return Ok(Readout::Classes(Head::of(model, task.labels())?.into()));
+    }
+    let (x, truth) = features(model, task, config.eval.batch_size, device)?;
+    let head = match config.head.kind {
+        HeadKind::Probe => Head::fit(x, &truth, classes, config.head.l2),
+        _ => Head::zeros(x.dims()[1], classes, device),
+    };
+    Ok(Readout::Classes(head.into()))
 }

@@ -2,21 +2,20 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::time::Instant;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Gradients, Tensor};
 use coto_adapters::{Dropout, Pass};
-use coto_data::batches;
-use coto_models::{Layered, TokenBatch};
+use coto_models::{Layered, backward_by_layers};
 use serde::Serialize;
 
 use crate::optim::Update;
-use crate::{Error, HeadKind, Rate, Run, Scores};
+use crate::{Batch, Error, HeadKind, Rate, Readout, Rows, Run, Scores, Split};
 
 /// One optimiser step.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StepRecord {
     /// Which, from 0.
     pub step: usize,
-    /// Mean cross-entropy of its rows, in nats.
+    /// Mean cross-entropy of its targets, in nats.
     pub loss: f32,
     /// The learning rate.
     pub lr: f64,
@@ -63,7 +62,15 @@ pub enum Outcome {
     Stopped,
 }
 
-impl<M: Layered<Batch = TokenBatch>> Run<M> {
+/// The order of an epoch, and the number of its first micro-batch in the run.
+#[derive(Default)]
+pub(crate) struct Epoch {
+    number: u64,
+    first: usize,
+    batches: Vec<Rows>,
+}
+
+impl Run {
     /// Trains to the end, or until `stop` says so between two steps.
     ///
     /// Writes `run.toml`, `metrics.jsonl` and `checkpoint.safetensors` while it runs, `adapter/` and `head.safetensors` at
@@ -113,10 +120,11 @@ impl<M: Layered<Batch = TokenBatch>> Run<M> {
     }
 
     fn validate(&mut self, log: &mut Log, on: &mut dyn FnMut(&Event)) -> Result<(), Error> {
-        let Some(split) = &self.task.validation else {
+        if self.task.samples(Split::Validation).is_none() {
             return Ok(());
-        };
-        let scores = self.evaluate(split, &Pass::new(&self.adapters, &self.adapters.grand()));
+        }
+        let grand = self.adapters.grand();
+        let scores = self.evaluate(Split::Validation, &Pass::new(&self.adapters, &grand))?;
         if self.config.eval.patience > 0 {
             if self.state.best_loss.is_none_or(|best| scores.loss < best) {
                 self.state.best_loss = Some(scores.loss);
@@ -135,62 +143,95 @@ impl<M: Layered<Batch = TokenBatch>> Run<M> {
         Ok(())
     }
 
-    /// The training rows of micro-batch number `micro` of the run.
-    fn rows(&self, micro: usize) -> Vec<usize> {
-        let lengths = self.task.train.lengths();
-        let size = self.config.optim.batch_size;
-        let an_epoch = lengths.len().div_ceil(size);
-        let epoch = (micro / an_epoch) as u64;
-        batches(&lengths, size, self.config.seed, epoch).swap_remove(micro % an_epoch)
+    /// The rows of micro-batch number `micro` of the run. Epochs may differ in their number of micro-batches: samples that
+    /// share rows are put together anew.
+    fn rows(&mut self, micro: usize) -> Rows {
+        loop {
+            let Epoch {
+                number,
+                first,
+                batches,
+            } = &self.epoch;
+            let next = first + batches.len();
+            if (*first..next).contains(&micro) {
+                return batches[micro - first].clone();
+            }
+            let (number, first) = if batches.is_empty() || micro < *first {
+                (0, 0)
+            } else {
+                (number + 1, next)
+            };
+            let config = &self.config;
+            let batches = self
+                .task
+                .epoch(config.optim.batch_size, config.seed, number);
+            self.epoch = Epoch {
+                number,
+                first,
+                batches,
+            };
+        }
     }
 
-    /// One optimiser step: one coalition for all of its micro-batches, the loss averaged over all of their rows.
+    /// One optimiser step: one coalition for all of its micro-batches, the loss averaged over all of their targets.
     fn advance(&mut self) -> Result<StepRecord, Error> {
         let (start, step) = (Instant::now(), self.state.step);
         let config = self.config.optim.clone();
         let coalition = self.sampler.draw(step);
         let adapters = self.adapters.tracked();
         let trains_head = self.config.head.kind == HeadKind::Trained;
-        let head = if trains_head {
-            self.head.tracked()
-        } else {
-            self.head.clone()
+        let readout = match &self.readout {
+            Readout::Classes(head) if trains_head => Readout::Classes(head.tracked().into()),
+            other => other.clone(),
         };
-        let micro: Vec<Vec<usize>> = (0..config.accumulation)
-            .map(|k| self.rows(step * config.accumulation + k))
-            .collect();
-        let total: usize = micro.iter().map(Vec::len).sum();
-        let (mut loss, mut tokens) = (0.0, 0);
+        let mut micro: Vec<(Rows, Batch)> = Vec::with_capacity(config.accumulation);
+        for k in 0..config.accumulation {
+            let rows = self.rows(step * config.accumulation + k);
+            let batch = self.task.batch(Split::Train, &rows, &self.device)?;
+            micro.push((rows, batch));
+        }
+        let total: usize = micro.iter().map(|(_, batch)| batch.targets.len()).sum();
+        let tokens = micro.iter().map(|(_, batch)| batch.tokens).sum();
+        let mut loss = 0.0;
         let mut gradients: Vec<Option<Tensor<2>>> = Vec::new();
-        for (k, rows) in micro.iter().enumerate() {
-            let (batch, input) = self.task.batch(&self.task.train, rows, &self.device);
-            tokens += batch.mask.iter().filter(|&&token| token).count();
-            let pass = (step * config.accumulation + k) as u64;
-            let pass = Pass::new(&adapters, &coalition).with_dropout(Dropout {
+        for (k, (rows, batch)) in micro.into_iter().enumerate() {
+            let dropout = Dropout {
                 seed: self.config.seed,
-                pass,
-            });
-            let (sum, _) = head.loss(self.model.forward(&input, &pass), &batch.labels);
-            let mean = sum.div_scalar(total as f64);
-            let value = mean.clone().into_scalar::<f32>();
+                pass: (step * config.accumulation + k) as u64,
+            };
+            let mut take = |grads: &Gradients| {
+                let mut new = adapters.gradients(grads);
+                if let Some(head) = readout.head().filter(|_| trains_head) {
+                    new.extend([head.weight.grad(grads), head.bias.grad(grads)]);
+                }
+                gradients = add(std::mem::take(&mut gradients), new);
+            };
+            let pass = |adapters| Pass::new(adapters, &coalition).with_dropout(dropout);
+            let tracked = pass(&adapters);
+            let mean = |hidden| {
+                let sum = readout.loss(&self.model, hidden, &batch);
+                sum.div_scalar(total as f64)
+            };
+            let value = if config.gradient_checkpointing {
+                let passes = [&pass(&self.adapters), &tracked];
+                backward_by_layers(&self.model, &batch.input, passes, mean, &mut take)
+            } else {
+                let mean = mean(self.model.states(&batch.input, &tracked));
+                // With no player on and the head frozen there is nothing to learn.
+                if mean.is_tracked() {
+                    take(&mean.backward());
+                }
+                mean
+            };
+            let value = value.into_scalar::<f32>();
             loss += value;
             if !value.is_finite() {
-                let coalition = coalition.to_string();
                 return Err(Error::NonFinite {
                     loss: value,
                     step,
-                    rows: rows.clone(),
-                    coalition,
+                    rows: rows.concat(),
+                    coalition: coalition.to_string(),
                 });
-            }
-            // With no player on and the head frozen there is nothing to learn.
-            if mean.is_tracked() {
-                let grads = mean.backward();
-                let mut new = adapters.gradients(&grads);
-                if trains_head {
-                    new.extend([head.weight.grad(&grads), head.bias.grad(&grads)]);
-                }
-                gradients = add(gradients, new);
             }
         }
         let rate = Rate {
@@ -216,11 +257,13 @@ impl<M: Layered<Batch = TokenBatch>> Run<M> {
                 lr,
             });
         }
-        if trains_head {
+        if let Readout::Classes(head) = &mut self.readout
+            && trains_head
+        {
             let lr = lr * config.head_lr_ratio;
             for (name, tensor) in [
-                ("head.weight", &mut self.head.weight),
-                ("head.bias", &mut self.head.bias),
+                ("head.weight", &mut head.weight),
+                ("head.bias", &mut head.bias),
             ] {
                 let gradient = gradients.next().flatten();
                 updates.push(Update {
@@ -265,7 +308,7 @@ struct Log {
 }
 
 impl Log {
-    fn open<M: Layered<Batch = TokenBatch>>(run: &Run<M>) -> Result<Self, Error> {
+    fn open(run: &Run) -> Result<Self, Error> {
         let (path, bytes) = (run.path("metrics.jsonl"), run.state.metrics_bytes);
         let open = || {
             let mut file = OpenOptions::new()

@@ -3,6 +3,7 @@
 mod broken;
 #[path = "../../../coto-train/tests/runs/fixture.rs"]
 mod fixture;
+mod language;
 
 use std::fs;
 use std::path::Path;

@@ -9,7 +9,7 @@ pub fn write(dir: &Path) {
     let model = dir.join("model");
     fs::create_dir_all(&model).unwrap();
     put(dir, "bert");
-    fs::write(model.join("tokenizer.json"), tokenizer()).unwrap();
+    fs::write(model.join("tokenizer.json"), tokenizer(60)).unwrap();
     fs::write(dir.join("train.jsonl"), rows(48, 1)).unwrap();
     fs::write(dir.join("test.jsonl"), rows(24, 5)).unwrap();
     fs::write(dir.join("run.toml"), run_file(dir)).unwrap();
@@ -23,9 +23,46 @@ pub fn put(dir: &Path, name: &str) {
     }
 }
 
-fn tokenizer() -> String {
+const TEMPLATE: &str = "{% for m in messages %}{{ m.role }} {{ m.content }} [SEP] {% endfor %}";
+
+/// Makes a scene one of a tiny decoder and of prompts and completions: what follows a word is the next word.
+pub fn tell(dir: &Path) {
+    put(dir, "llama3");
+    // A word for each token of the model, since it may say any.
+    fs::write(dir.join("model/tokenizer.json"), tokenizer(92)).unwrap();
+    let settings =
+        serde_json::json!({"eos_token": "[SEP]", "bos_token": "[CLS]", "chat_template": TEMPLATE});
+    fs::write(
+        dir.join("model/tokenizer_config.json"),
+        settings.to_string(),
+    )
+    .unwrap();
+    for (file, count, seed) in [("train.jsonl", 40, 3), ("test.jsonl", 12, 4)] {
+        let mut text = String::new();
+        for row in 0..count {
+            let (first, length) = ((row * 17 + seed) % 50, 2 + row % 4);
+            let word = |i: usize| format!("w{}", (first + i) % 60);
+            let prompt: Vec<String> = (0..length).map(word).collect();
+            let completion = [word(length), word(length + 1)].join(" ");
+            let row = serde_json::json!({"prompt": prompt.join(" "), "completion": format!(" {completion}")});
+            writeln!(text, "{row}").unwrap();
+        }
+        fs::write(dir.join(file), text).unwrap();
+    }
+    let run = dir.join("run.toml");
+    let text = fs::read_to_string(&run).unwrap();
+    let [head, adapter] = ["[head]", "[adapter]"].map(|table| text.find(table).unwrap());
+    let text = format!(
+        "{}[language]\npacking = true\n{}",
+        &text[..head],
+        &text[adapter..]
+    );
+    fs::write(run, text).unwrap();
+}
+
+fn tokenizer(words: usize) -> String {
     let mut vocab = String::from(r#""[PAD]":0,"[UNK]":1,"[CLS]":2,"[SEP]":3"#);
-    (0..60).for_each(|i| write!(vocab, r#","w{i}":{}"#, i + 4).unwrap());
+    (0..words).for_each(|i| write!(vocab, r#","w{i}":{}"#, i + 4).unwrap());
     let special = |name: &str, types: u8| {
         format!(r#"{{"SpecialToken":{{"id":"{name}","type_id":{types}}}}}"#)
     };

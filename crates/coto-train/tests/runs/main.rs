@@ -1,6 +1,8 @@
 //! The harness on a tiny model: what is trained, what is left alone, what a resumed run repeats.
 
 mod fixture;
+mod language;
+mod vision;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -224,7 +226,7 @@ fn training_lowers_the_loss_and_a_probe_stays_as_it_was_fitted() {
         "adapter.dropout=0.0",
     ];
     let mut run = Run::prepare(&config(&dir, &set)).unwrap();
-    let head = values(&run.head().weight);
+    let head = values(&run.readout().head().unwrap().weight);
     let (_, events) = go(&mut run, usize::MAX);
     let mean = |losses: &[(usize, u32, String)]| {
         losses.iter().map(|l| f32::from_bits(l.1)).sum::<f32>() / losses.len() as f32
@@ -234,7 +236,7 @@ fn training_lowers_the_loss_and_a_probe_stays_as_it_was_fitted() {
         mean(&losses[50..]) < 0.5 * mean(&losses[..10]),
         "{losses:?}"
     );
-    assert_eq!(head, values(&run.head().weight));
+    assert_eq!(head, values(&run.readout().head().unwrap().weight));
 }
 
 #[test]
