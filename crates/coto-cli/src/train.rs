@@ -38,6 +38,9 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         plan.rows[0],
         config.device,
     );
+    for remark in run.task().remarks() {
+        eprintln!("note: {remark}");
+    }
     let stop = Stop::on_interrupt()?;
     let mut bar = Bar::new("train", config.optim.steps, run.step());
     let outcome = run.train(&mut |event| bar.tell(event), &|| stop.asked())?;

@@ -118,6 +118,11 @@ pub trait Task: Debug + Send + Sync {
     /// The classes by number; none where tokens are told.
     fn labels(&self) -> &[String];
 
+    /// What a user should know of how the samples were read, a sentence each.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// A hash of the training samples, by which a resumed run tells that they have changed.
     fn fingerprint(&self) -> u64;
 

@@ -234,6 +234,17 @@ fn what_cannot_be_asked_of_a_decoder_is_refused_by_name() {
             .collect();
         assert!(missing.is_empty(), "{args:?}: no {missing:?} in {message}");
     }
+    // Rows that lose something are told of.
+    let set = [
+        "--set",
+        "data.max_tokens=6",
+        "--set",
+        "optim.steps=1",
+        "--overwrite",
+    ];
+    let output = run(dir, &[&["train", "run.toml"], &set[..]].concat());
+    let message = text(&output.stderr);
+    assert!(message.contains("training rows cut short"), "{message}");
     let output = run(dir, &["generate", "model", "--base-quant", "q3"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("`nf4`"));

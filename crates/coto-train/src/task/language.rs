@@ -59,11 +59,6 @@ impl LanguageTask {
             capacity: language.packing.then_some(options.max_tokens),
         })
     }
-
-    /// Rows of the training split that were cut short, and that were left out since nothing to learn was left of them.
-    pub fn cut(&self) -> [usize; 2] {
-        [self.splits.train.truncated, self.splits.train.skipped]
-    }
 }
 
 impl Task for LanguageTask {
@@ -73,6 +68,17 @@ impl Task for LanguageTask {
 
     fn labels(&self) -> &[String] {
         &[]
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        let data = &self.splits.train;
+        let told = [
+            (data.truncated, "cut short"),
+            (data.skipped, "left out: nothing to learn was left of them"),
+        ];
+        let told = told.into_iter().filter(|(rows, _)| *rows > 0);
+        told.map(|(rows, what)| format!("{rows} training rows {what} (data.max_tokens)"))
+            .collect()
     }
 
     fn fingerprint(&self) -> u64 {
