@@ -1,5 +1,6 @@
 use std::cmp::Ordering;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -25,17 +26,45 @@ const WORD: usize = u64::BITS as usize;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Coalition {
     players: usize,
-    /// Bit `i % 64` of word `i / 64` is player `i`; bits past the last player stay 0, so that equality and hash are those of the set.
-    words: Vec<u64>,
+    words: Words,
+}
+
+/// Bit `i % 64` of word `i / 64` is player `i`; bits past the last player stay 0, so that equality and hash are those of the set.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Words {
+    /// Up to 64 players, without a memory block of their own: searches copy coalitions by the million.
+    One(u64),
+    Many(Box<[u64]>),
+}
+
+impl Deref for Words {
+    type Target = [u64];
+
+    fn deref(&self) -> &[u64] {
+        match self {
+            Words::One(word) => std::slice::from_ref(word),
+            Words::Many(words) => words,
+        }
+    }
+}
+
+impl DerefMut for Words {
+    fn deref_mut(&mut self) -> &mut [u64] {
+        match self {
+            Words::One(word) => std::slice::from_mut(word),
+            Words::Many(words) => words,
+        }
+    }
 }
 
 impl Coalition {
     /// Nobody of `n` players: the frozen base model.
     pub fn empty(n: usize) -> Self {
-        Self {
-            players: n,
-            words: vec![0; n.div_ceil(WORD)],
-        }
+        let words = match n.div_ceil(WORD) {
+            0 | 1 => Words::One(0),
+            many => Words::Many(vec![0; many].into()),
+        };
+        Self { players: n, words }
     }
 
     /// All of `n` players: the whole adapted model.
@@ -65,9 +94,7 @@ impl Coalition {
             used.saturating_sub(1)
         );
         let mut coalition = Self::empty(n);
-        if let Some(word) = coalition.words.first_mut() {
-            *word = bits;
-        }
+        coalition.words[0] = bits;
         coalition
     }
 
@@ -146,14 +173,13 @@ impl Coalition {
     /// Exactly the players that are off.
     #[must_use]
     pub fn complement(&self) -> Self {
-        let mut words: Vec<u64> = self.words.iter().map(|word| !word).collect();
-        if let (Some(last), used @ 1..) = (words.last_mut(), self.players % WORD) {
-            *last &= (1 << used) - 1;
+        let mut other = self.clone();
+        other.words.iter_mut().for_each(|word| *word = !*word);
+        let unused = other.words.len() * WORD - self.players;
+        if let Some(last) = other.words.last_mut() {
+            *last &= u64::MAX.checked_shr(unused as u32).unwrap_or(0);
         }
-        Self {
-            players: self.players,
-            words,
-        }
+        other
     }
 
     /// The players that are switched on, in ascending order.
