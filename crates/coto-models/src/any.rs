@@ -34,6 +34,24 @@ pub enum Input {
     Images(Box<ImageBatch>),
 }
 
+impl Input {
+    /// Some of the rows, in the order given.
+    pub fn select(&self, rows: &[usize]) -> Self {
+        match self {
+            Self::Tokens(batch) => Self::Tokens(Box::new(batch.select(rows))),
+            Self::Images(batch) => Self::Images(Box::new(batch.select(rows))),
+        }
+    }
+
+    /// The device on which it lies.
+    pub fn device(&self) -> Device {
+        match self {
+            Self::Tokens(batch) => batch.ids.device(),
+            Self::Images(batch) => batch.pixels.device(),
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct Kind {
     model_type: String,
@@ -189,6 +207,10 @@ impl Layered for Model {
 
     fn embed(&self, input: &Input) -> Hidden {
         fed!(self, input, model, batch => model.embed(batch))
+    }
+
+    fn resume(&self, states: Tensor<2>, input: &Input) -> Option<Hidden> {
+        fed!(self, input, model, batch => model.resume(states, batch))
     }
 
     fn layer(&self, layer: usize, hidden: Hidden, pass: &Pass) -> Hidden {

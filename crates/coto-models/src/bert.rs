@@ -198,14 +198,11 @@ impl Layered for Bert {
         if let Some(types) = &self.types {
             places = places + types.clone().select(0, flat(&batch.types));
         }
-        let blocked = batch
-            .mask
-            .as_ref()
-            .map(|mask: &Tensor<2, Bool>| mask.clone().bool_not().reshape([rows, 1, 1, width]));
-        Hidden {
-            blocked,
-            ..Hidden::of(self.norm.residual(words, places), rows, width)
-        }
+        around(self.norm.residual(words, places), batch)
+    }
+
+    fn resume(&self, states: Tensor<2>, batch: &TokenBatch) -> Option<Hidden> {
+        Some(around(states, batch))
     }
 
     fn layer(&self, layer: usize, hidden: Hidden, pass: &Pass) -> Hidden {
@@ -236,6 +233,19 @@ impl Layered for Bert {
                 ((states * tokens).sum_dim(1) / count).reshape([rows, d])
             }
         }
+    }
+}
+
+/// States of a batch, and where its padding is.
+fn around(states: Tensor<2>, batch: &TokenBatch) -> Hidden {
+    let [rows, width] = batch.ids.dims();
+    let blocked = batch
+        .mask
+        .as_ref()
+        .map(|mask: &Tensor<2, Bool>| mask.clone().bool_not().reshape([rows, 1, 1, width]));
+    Hidden {
+        blocked,
+        ..Hidden::of(states, rows, width)
     }
 }
 

@@ -14,14 +14,28 @@ use crate::{Hidden, Layered};
 pub fn backward_by_layers<M: Layered>(
     model: &M,
     batch: &M::Batch,
+    passes: [&Pass; 2],
+    loss: impl FnOnce(Hidden) -> Tensor<1>,
+    take: &mut dyn FnMut(&Gradients),
+) -> Tensor<1> {
+    backward_from(model, 0, model.embed(batch), passes, loss, take)
+}
+
+/// [`backward_by_layers`] of states that go into layer number `first`, below which no adapter is on.
+pub fn backward_from<M: Layered>(
+    model: &M,
+    first: usize,
+    mut hidden: Hidden,
     [plain, tracked]: [&Pass; 2],
     loss: impl FnOnce(Hidden) -> Tensor<1>,
     take: &mut dyn FnMut(&Gradients),
 ) -> Tensor<1> {
+    let lowest = tracked.lowest_layer().unwrap_or(model.depth());
     let mut inputs = Vec::with_capacity(model.depth());
-    let mut hidden = model.embed(batch);
-    for layer in 0..model.depth() {
-        inputs.push(hidden.clone());
+    for layer in first..model.depth() {
+        if layer >= lowest {
+            inputs.push(hidden.clone());
+        }
         hidden = model.layer(layer, hidden, plain);
     }
     let top = leaf(hidden);
@@ -29,8 +43,7 @@ pub fn backward_by_layers<M: Layered>(
     let grads = loss.backward();
     take(&grads);
     let mut slopes = states(&top).map(|states| states.and_then(|states| states.grad(&grads)));
-    let lowest = tracked.lowest_layer().unwrap_or(model.depth());
-    for (layer, input) in inputs.into_iter().enumerate().skip(lowest).rev() {
+    for (layer, input) in (lowest..model.depth()).zip(inputs).rev() {
         // Nothing below the lowest has to be told anything.
         let input = if layer > lowest { leaf(input) } else { input };
         let output = model.layer(layer, input.clone(), tracked);

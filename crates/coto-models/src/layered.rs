@@ -64,6 +64,12 @@ pub trait Layered: Base {
     /// What goes into the first layer.
     fn embed(&self, batch: &Self::Batch) -> Hidden;
 
+    /// States that go into any layer, [rows · width, d], with what the layers need of their batch beside them: what
+    /// [`embed`](Self::embed) gives, with other states. `None` of a model whose states are not one tensor.
+    fn resume(&self, _states: Tensor<2>, _batch: &Self::Batch) -> Option<Hidden> {
+        None
+    }
+
     /// Layer number `layer`, with the adapters that the pass has on.
     fn layer(&self, layer: usize, hidden: Hidden, pass: &Pass) -> Hidden;
 
@@ -72,8 +78,13 @@ pub trait Layered: Base {
 
     /// The states after the last layer.
     fn states(&self, batch: &Self::Batch, pass: &Pass) -> Hidden {
+        self.states_from(0, self.embed(batch), pass)
+    }
+
+    /// The states after the last layer, of those that go into layer number `first`.
+    fn states_from(&self, first: usize, hidden: Hidden, pass: &Pass) -> Hidden {
         let layers = |hidden, layer| self.layer(layer, hidden, pass);
-        (0..self.depth()).fold(self.embed(batch), layers)
+        (first..self.depth()).fold(hidden, layers)
     }
 
     /// All of it.
@@ -162,6 +173,46 @@ impl TokenBatch {
             ..Self::new(&ids, &types, &mask, rows.len(), device)
         }
     }
+
+    /// Some of the rows, in the order given.
+    pub fn select(&self, rows: &[usize]) -> Self {
+        let rows = indices(rows, &self.ids.device());
+        let int = |tensor: &Tensor<2, Int>| tensor.clone().select(0, rows.clone());
+        Self {
+            ids: int(&self.ids),
+            types: int(&self.types),
+            mask: self.mask.clone().map(|mask| mask.select(0, rows.clone())),
+            positions: self.positions.as_ref().map(int),
+            samples: self.samples.as_ref().map(int),
+        }
+    }
+
+    /// How many tokens each sample of each row has, in the order in which they stand.
+    pub fn lengths(&self) -> Vec<Vec<usize>> {
+        let [rows, width] = self.ids.dims();
+        let mask = self.mask.as_ref().map(|mask| mask.to_data());
+        let samples = self.samples.as_ref().map(|samples| samples.to_data());
+        let tokens: Vec<bool> = match &mask {
+            Some(mask) => mask.iter().collect(),
+            None => vec![true; rows * width],
+        };
+        let samples: Vec<i64> = match &samples {
+            Some(samples) => samples.iter().collect(),
+            None => vec![0; rows * width],
+        };
+        let row = |(tokens, samples): (&[bool], &[i64])| {
+            let real = samples.iter().zip(tokens).filter(|(_, token)| **token);
+            let real: Vec<i64> = real.map(|(sample, _)| *sample).collect();
+            real.chunk_by(|a, b| a == b).map(<[i64]>::len).collect()
+        };
+        let rows = tokens.chunks(width).zip(samples.chunks(width));
+        rows.map(row).collect()
+    }
+}
+
+fn indices(rows: &[usize], device: &Device) -> Tensor<1, Int> {
+    let rows: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
+    Tensor::from_data(rows.as_slice(), &device.clone().without_autodiff())
 }
 
 /// Images of one size, and for a model of two towers what they are compared with.
@@ -174,4 +225,36 @@ pub struct ImageBatch {
     /// The prompts' features as [`Clip::text_features`](crate::Clip::text_features) gave them, [prompts, projection]. Where they
     /// are there, `prompts` is not looked at.
     pub text: Option<Tensor<2>>,
+}
+
+impl ImageBatch {
+    /// Some of the images, in the order given.
+    pub fn select(&self, rows: &[usize]) -> Self {
+        let rows = indices(rows, &self.pixels.device());
+        Self {
+            pixels: self.pixels.clone().select(0, rows),
+            ..self.clone()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_know_the_lengths_of_their_samples_and_keep_them_when_some_are_selected() {
+        let device = Device::flex();
+        let rows: [Vec<&[u32]>; 3] = [vec![&[5, 6], &[7, 8, 9]], vec![&[1]], vec![&[2, 3, 4, 5]]];
+        let packed = TokenBatch::packed(&rows, &device);
+        assert_eq!(packed.lengths(), [vec![2, 3], vec![1], vec![4]]);
+        let some = packed.select(&[2, 0]);
+        assert_eq!(some.lengths(), [vec![4], vec![2, 3]]);
+        let ids: Vec<i64> = some.ids.to_data().iter().collect();
+        assert_eq!(ids, [2, 3, 4, 5, 0, 5, 6, 7, 8, 9]);
+
+        let whole = TokenBatch::new(&[1, 2, 3, 4], &[0; 4], &[true; 4], 2, &device);
+        assert_eq!(whole.lengths(), [[2], [2]]);
+        assert_eq!(whole.select(&[1]).lengths(), [[2]]);
+    }
 }

@@ -36,7 +36,7 @@ mod vit;
 pub use any::{Input, Model};
 pub use bert::{Bert, Pooling};
 pub use checkpoint::{BaseQuant, Weights};
-pub use checkpointing::backward_by_layers;
+pub use checkpointing::{backward_by_layers, backward_from};
 pub use clip::{Clip, ClipConfig, ClipTextConfig, ClipVisionConfig};
 pub use config::{BertConfig, Family};
 pub use device::parse_device;

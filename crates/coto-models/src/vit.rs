@@ -267,6 +267,12 @@ impl Layered for Vit {
         self.patches.embed(&batch.pixels)
     }
 
+    fn resume(&self, states: Tensor<2>, batch: &ImageBatch) -> Option<Hidden> {
+        let [rows, ..] = batch.pixels.dims();
+        let width = states.dims()[0] / rows;
+        Some(Hidden::of(states, rows, width))
+    }
+
     fn layer(&self, layer: usize, hidden: Hidden, pass: &Pass) -> Hidden {
         self.layers.layer(layer, hidden, pass)
     }

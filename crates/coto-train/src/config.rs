@@ -116,6 +116,9 @@ pub struct OptimConfig {
     pub accumulation: usize,
     /// Keep only the states between layers for the way back, and compute the rest again: slower, in less memory.
     pub gradient_checkpointing: bool,
+    /// Memory for the training samples' states below the lowest active layer, in MiB, so that they need not be made anew at
+    /// each step; 0: none. See [`PrefixCache`](crate::PrefixCache).
+    pub prefix_cache_mib: usize,
     /// The learning rate at its peak.
     pub lr: f64,
     /// LoRA+ (arXiv 2402.12354): B learns so many times faster.
@@ -145,6 +148,7 @@ impl Default for OptimConfig {
             batch_size: 32,
             accumulation: 1,
             gradient_checkpointing: false,
+            prefix_cache_mib: 0,
             lr: 1e-3,
             lora_plus_ratio: 1.0,
             head_lr_ratio: 1.0,

@@ -8,6 +8,10 @@ pub(crate) fn essence(config: &RunConfig) -> Value {
     for key in ["out", "device"] {
         value.as_object_mut().map(|map| map.remove(key));
     }
+    // It changes time and memory, and the last bits at most.
+    if let Some(optim) = value["optim"].as_object_mut() {
+        optim.remove("prefix_cache_mib");
+    }
     if let Some(eval) = value["eval"].as_object_mut() {
         eval.remove("checkpoint_every");
     }

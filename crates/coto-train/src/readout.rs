@@ -4,6 +4,9 @@ use coto_models::{Hidden, Layered, Model};
 use crate::head::cross_entropy;
 use crate::{Batch, Head};
 
+/// Logits in memory at a time where margins of tokens are asked for, about 32 MiB.
+const LOGITS: usize = 8 << 20;
+
 /// What reads the last layer's states.
 #[derive(Debug, Clone)]
 pub enum Readout {
@@ -24,6 +27,27 @@ impl Readout {
         }
     }
 
+    /// The weighted mean of classifiers; what has none is the same for all.
+    ///
+    /// # Panics
+    /// If there is no readout, or the classifiers are of different shapes.
+    pub fn mean(readouts: &[&Self], weights: &[f64]) -> Self {
+        let heads: Vec<&Head> = readouts
+            .iter()
+            .filter_map(|readout| readout.head())
+            .collect();
+        if heads.len() != readouts.len() {
+            return readouts[0].clone();
+        }
+        let mean = |part: fn(&Head) -> &Tensor<2>| {
+            let parts = heads.iter().zip(weights);
+            let parts = parts.map(|(head, &weight)| part(head).clone().mul_scalar(weight));
+            parts.reduce(|a, b| a + b).expect("at least one readout")
+        };
+        let (weight, bias) = (mean(|head| &head.weight), mean(|head| &head.bias));
+        Self::Classes(Head { weight, bias }.into())
+    }
+
     /// The sum of the cross-entropies of a batch's targets, in nats.
     ///
     /// # Panics
@@ -36,6 +60,33 @@ impl Readout {
             }
             _ => cross_entropy(self.logits(model, hidden, batch), &batch.targets).sum(),
         }
+    }
+
+    /// For each target by how much its logit exceeds the greatest other one.
+    ///
+    /// # Panics
+    /// As [`loss`](Self::loss).
+    pub fn margins(&self, model: &Model, hidden: Hidden, batch: &Batch) -> Vec<f32> {
+        let Self::Tokens = self else {
+            return margins(self.logits(model, hidden, batch), &batch.targets);
+        };
+        let (states, decoder) = told(model, hidden, batch);
+        let ([_, d], [_, vocabulary]) = (states.dims(), decoder.vocabulary().dims());
+        let each = (LOGITS / vocabulary).max(1);
+        let some = |(i, targets): (usize, &[u32])| {
+            let rows = i * each..i * each + targets.len();
+            let states = states.clone().slice([rows, 0..d]);
+            margins(
+                coto_kernels::linear(states, decoder.vocabulary(), None),
+                targets,
+            )
+        };
+        batch
+            .targets
+            .chunks(each)
+            .enumerate()
+            .flat_map(some)
+            .collect()
     }
 
     /// For each target its cross-entropy in nats and the likeliest class; of tokens that it was not the likeliest is told by a
@@ -69,6 +120,22 @@ impl Readout {
             _ => output,
         }
     }
+}
+
+/// By how much each row's target exceeds the greatest other logit, [rows, classes]; infinite where there is no other.
+fn margins(logits: Tensor<2>, targets: &[u32]) -> Vec<f32> {
+    let [_, classes] = logits.dims();
+    let logits: Vec<f32> = logits.into_data().iter().collect();
+    let margin = |(row, &target): (&[f32], &u32)| {
+        let others = row.iter().enumerate();
+        let others = others.filter(|(class, _)| *class != target as usize);
+        row[target as usize] - others.fold(f32::NEG_INFINITY, |most, (_, &x)| most.max(x))
+    };
+    logits
+        .chunks_exact(classes)
+        .zip(targets)
+        .map(margin)
+        .collect()
 }
 
 /// The normed states in which the targets are told, and the decoder that tells them.

@@ -11,9 +11,13 @@ use serde_json::{Value, json};
 use crate::checkpoint::{Checkpoint, State};
 use crate::essence::{difference, essence};
 use crate::eval::{evaluate, features};
+use crate::finished::HEAD;
+use crate::prefix;
 use crate::task;
 use crate::train::Epoch;
-use crate::{AdamW, Error, Head, HeadKind, Readout, RunConfig, Scores, Split, Task, atomic};
+use crate::{
+    AdamW, Error, Head, HeadKind, PrefixCache, Readout, RunConfig, Scores, Split, Task, atomic,
+};
 
 /// A run: frozen model, task, readout, adapters, and how far they have come.
 pub struct Run {
@@ -28,6 +32,7 @@ pub struct Run {
     pub(crate) state: State,
     pub(crate) best: Option<AdapterSet>,
     pub(crate) epoch: Epoch,
+    pub(crate) prefix: Option<PrefixCache>,
 }
 
 /// What a run file amounts to.
@@ -61,6 +66,12 @@ impl Run {
     /// # Errors
     /// [`Error`], which names what is wrong.
     pub fn prepare(config: &RunConfig) -> Result<Self, Error> {
+        let (device, model, task) = Self::parts(config)?;
+        Self::new(config, device, model, task, None)
+    }
+
+    /// The device, the model and the task that a run file names.
+    pub(crate) fn parts(config: &RunConfig) -> Result<(Device, Model, Arc<dyn Task>), Error> {
         let device = parse_device(&config.device)?;
         let model = Model::load_as(&config.model.name, config.model.quant, &device)?;
         let model = match config.model.pooling {
@@ -68,7 +79,7 @@ impl Run {
             None => model,
         };
         let task = task::open(config, &model, &device)?;
-        Self::new(config, device, model, task, None)
+        Ok((device, model, task))
     }
 
     /// A run on a model and a task that are there already; without a readout it gets its own.
@@ -82,6 +93,7 @@ impl Run {
         task: Arc<dyn Task>,
         readout: Option<Readout>,
     ) -> Result<Self, Error> {
+        prefix::check(config, &model)?;
         let adapters = AdapterSet::new(&model, &config.adapter, &config.players, config.seed)?;
         let schedule = Schedule::new(&config.schedule, config.optim.steps)?;
         let sampler = CoalitionSampler::new(schedule, adapters.players(), config.seed);
@@ -112,6 +124,7 @@ impl Run {
             state,
             best: None,
             epoch: Epoch::default(),
+            prefix: None,
         })
     }
 
@@ -178,6 +191,11 @@ impl Run {
         &self.task
     }
 
+    /// Where it runs.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// Optimiser steps done.
     pub fn step(&self) -> usize {
         self.state.step
@@ -211,21 +229,6 @@ impl Run {
     pub fn evaluate_test(&self) -> Result<Scores, Error> {
         let grand = self.adapters.grand();
         self.evaluate(Split::Test, &Pass::new(&self.adapters, &grand))
-    }
-
-    /// Takes the adapters and the head that a finished run wrote.
-    ///
-    /// # Errors
-    /// For files that are missing, broken or of another model.
-    pub fn load_result(&mut self) -> Result<(), Error> {
-        let folder = coto_peft::Folder::load(self.path("adapter"))?;
-        self.adapters = AdapterSet::from_folder(&self.model, &folder, &self.config.players)?;
-        let path = self.path(HEAD);
-        if let Readout::Classes(head) = &mut self.readout {
-            let [d, classes] = head.weight.dims();
-            **head = Head::load(&path, d, classes, &self.device)?;
-        }
-        Ok(())
     }
 
     /// Writes the adapter folder, the head and the run file as it was understood.
@@ -361,9 +364,6 @@ impl Run {
         Ok(true)
     }
 }
-
-/// The file of a run's classifier.
-const HEAD: &str = "head.safetensors";
 
 /// What reads a model's states, where none is given.
 fn fresh_readout(

@@ -29,7 +29,8 @@ pub enum Split {
 }
 
 impl Split {
-    pub(crate) fn name(self) -> &'static str {
+    /// Its name in run files.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
             Self::Validation => "validation",

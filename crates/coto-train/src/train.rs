@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use burn::tensor::{Gradients, Tensor};
 use coto_adapters::{Dropout, Pass};
-use coto_models::{Layered, backward_by_layers};
+use coto_models::{Layered, backward_from};
 use serde::Serialize;
 
 use crate::optim::Update;
-use crate::{Batch, Error, HeadKind, Rate, Readout, Rows, Run, Scores, Split};
+use crate::{Batch, Error, HeadKind, PrefixUse, Rate, Readout, Rows, Run, Scores, Split};
 
 /// One optimiser step.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -30,6 +30,9 @@ pub struct StepRecord {
     pub tokens: usize,
     /// How long it took.
     pub seconds: f64,
+    /// What the cache of the frozen prefix did in this step, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<PrefixUse>,
 }
 
 /// One evaluation on the validation rows, all adapters on.
@@ -85,6 +88,7 @@ impl Run {
     ) -> Result<Outcome, Error> {
         self.save_config()?;
         let mut log = Log::open(self)?;
+        self.plan_prefix();
         let steps = self.config.optim.steps;
         let due = |every: usize, step: usize| every > 0 && step.is_multiple_of(every);
         while self.state.step < steps && !self.exhausted() {
@@ -192,6 +196,8 @@ impl Run {
         }
         let total: usize = micro.iter().map(|(_, batch)| batch.targets.len()).sum();
         let tokens = micro.iter().map(|(_, batch)| batch.tokens).sum();
+        let lowest = self.lowest(&coalition);
+        let before = self.prefix();
         let mut loss = 0.0;
         let mut gradients: Vec<Option<Tensor<2>>> = Vec::new();
         for (k, (rows, batch)) in micro.into_iter().enumerate() {
@@ -212,11 +218,18 @@ impl Run {
                 let sum = readout.loss(&self.model, hidden, &batch);
                 sum.div_scalar(total as f64)
             };
+            let (first, hidden) = match &mut self.prefix {
+                Some(cache) => {
+                    let hidden = cache.enter(&self.model, &batch.input, &rows, lowest);
+                    (lowest, hidden)
+                }
+                None => (0, self.model.embed(&batch.input)),
+            };
             let value = if config.gradient_checkpointing {
                 let passes = [&pass(&self.adapters), &tracked];
-                backward_by_layers(&self.model, &batch.input, passes, mean, &mut take)
+                backward_from(&self.model, first, hidden, passes, mean, &mut take)
             } else {
-                let mean = mean(self.model.states(&batch.input, &tracked));
+                let mean = mean(self.model.states_from(first, hidden, &tracked));
                 // With no player on and the head frozen there is nothing to learn.
                 if mean.is_tracked() {
                     take(&mean.backward());
@@ -276,6 +289,10 @@ impl Run {
         }
         let norm = self.optimiser.step(updates);
         self.state.step += 1;
+        let prefix = self.prefix().zip(before);
+        if let Some(cache) = &mut self.prefix {
+            cache.done(lowest);
+        }
         Ok(StepRecord {
             step,
             loss,
@@ -285,6 +302,7 @@ impl Run {
             active: coalition.to_string(),
             tokens,
             seconds: start.elapsed().as_secs_f64(),
+            prefix: prefix.map(|(now, before)| now.since(before)),
         })
     }
 }

@@ -13,6 +13,13 @@ impl Llama {
     /// What goes into the first layer, of tokens that follow `past` others.
     pub(super) fn embed_after(&self, batch: &TokenBatch, past: usize) -> Hidden {
         let [rows, width] = batch.ids.dims();
+        let ids = batch.ids.clone().reshape([rows * width]);
+        self.around(self.tokens.columns(ids), batch, past)
+    }
+
+    /// States of tokens that follow `past` others, with what each may look at and how its heads are turned.
+    fn around(&self, states: Tensor<2>, batch: &TokenBatch, past: usize) -> Hidden {
+        let [rows, width] = batch.ids.dims();
         let mut windows = self.layers.iter().map(|layer| layer.window);
         let window = windows
             .clone()
@@ -22,9 +29,6 @@ impl Llama {
         let everywhere = windows.any(|window| window.is_none_or(|window| window >= past + width));
         // One token after others may look at all of them.
         let alone = width == 1 && batch.mask.is_none();
-        let states = self
-            .tokens
-            .columns(batch.ids.clone().reshape([rows * width]));
         Hidden {
             blocked: (everywhere && !alone).then(|| blocked(batch, past, None)),
             windowed: window.map(|window| blocked(batch, past, Some(window))),
@@ -170,6 +174,10 @@ impl Layered for Llama {
 
     fn embed(&self, batch: &TokenBatch) -> Hidden {
         self.embed_after(batch, 0)
+    }
+
+    fn resume(&self, states: Tensor<2>, batch: &TokenBatch) -> Option<Hidden> {
+        Some(self.around(states, batch, 0))
     }
 
     fn layer(&self, layer: usize, hidden: Hidden, pass: &Pass) -> Hidden {

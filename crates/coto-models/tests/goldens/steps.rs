@@ -82,6 +82,35 @@ fn loss_and_gradients_of_a_step_are_those_of_peft() {
 }
 
 #[test]
+fn an_adapter_that_is_off_is_not_computed_with() {
+    let model = bert("bert");
+    for variant in VARIANTS {
+        let mut set = set(&model, variant);
+        let n = set.players().len();
+        let on = Coalition::from_players(n, (0..n).filter(|player| player % 3 == 1));
+        let features = |set: &AdapterSet| {
+            let features = model.forward(&batch(), &Pass::new(set, &on));
+            features.into_data().iter::<f32>().collect::<Vec<_>>()
+        };
+        let before = features(&set);
+        let adapters = set.adapters().iter().enumerate();
+        let off = adapters.filter(|(i, _)| !on.contains(set.players().player_of(*i)));
+        let off: BTreeSet<String> = off.map(|(_, adapter)| adapter.path().to_owned()).collect();
+        let mut poisoned = 0;
+        for factor in set.factors() {
+            let path = factor.name.strip_suffix(factor.spec.name).unwrap();
+            if off.contains(path.trim_end_matches('.')) {
+                *factor.tensor = factor.tensor.clone().mul_scalar(f32::NAN);
+                poisoned += 1;
+            }
+        }
+        assert!(poisoned >= 2 * off.len() && off.len() == n - on.len());
+        assert_eq!(before, features(&set), "{variant}");
+        assert!(before.iter().all(|value| value.is_finite()), "{variant}");
+    }
+}
+
+#[test]
 fn nothing_below_the_lowest_active_adapter_is_tracked() {
     let model = bert("bert");
     for variant in VARIANTS {

@@ -2,6 +2,7 @@
 
 mod fixture;
 mod language;
+mod prefix;
 mod vision;
 
 use std::cell::Cell;

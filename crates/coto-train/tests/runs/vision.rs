@@ -23,7 +23,7 @@ const PROMPTS: [&[u32]; 3] = [
 const SIDE: usize = 8;
 
 /// A folder with the recorded model `name`, images of three classes, and a run file.
-fn scene(name: &str) -> TempDir {
+pub fn scene(name: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path();
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/models");
