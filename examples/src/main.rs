@@ -14,9 +14,10 @@ mod nouns;
 mod vision;
 
 use clap::Parser;
+use coto_kernels::allocator::{Allocator, keep_freed_memory};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 /// Stories that use the libraries without the command line.
 #[derive(Parser)]
@@ -30,6 +31,7 @@ enum Story {
 }
 
 fn main() -> anyhow::Result<()> {
+    keep_freed_memory();
     match Story::parse() {
         Story::Nouns(args) => nouns::run(&args),
         Story::Glosses(args) => glosses::run(&args),

@@ -58,11 +58,11 @@ mod flex {
                 || {
                     let outputs = gates.iter_mut().zip(ups);
                     let all = outputs.zip(gate.iter().zip(up));
-                    all.for_each(|((dgate, grad), (&gate, up))| {
+                    for ((dgate, grad), (&gate, up)) in all {
                         let (value, slope) = sigmoid(gate);
                         *dgate = *grad * up * (value + gate * slope);
                         *grad *= gate * value;
-                    });
+                    }
                 },
             );
         });

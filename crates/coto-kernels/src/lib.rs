@@ -17,6 +17,8 @@
 //! A frozen matrix is a [`Weight`], dense or quantised. The CPU forms dequantise one a tile at a time, forwards and
 //! backwards; other backends dequantise it whole for every product, and their autodiff keeps that for the way back.
 
+#[cfg(feature = "allocator")]
+pub mod allocator;
 mod attention;
 mod gated;
 mod gelu;

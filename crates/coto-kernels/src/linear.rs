@@ -127,6 +127,15 @@ mod tests {
     }
 
     #[test]
+    fn matrices_that_lie_badly_are_copied() {
+        // As they are stored forwards, and their transposes backwards; in one tile, and in two.
+        for [rows, width, out] in [[20, 256, 300], [16, 1024, 1100]] {
+            both(random([rows, width]), out, 2, true);
+            both_with(random([rows, out]), random([out, width]).into(), 2, false);
+        }
+    }
+
+    #[test]
     fn single_rows_are_rows_too() {
         for biased in [false, true] {
             both(random([1, 96]), 70, 2, biased);

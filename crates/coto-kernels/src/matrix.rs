@@ -70,17 +70,26 @@ impl<'a> View<'a> {
     /// As many rows as fit into `out`, from row `first` on.
     pub fn copy(self, first: usize, out: &mut [f32]) {
         let ([_, cols], [row, col]) = (self.dims, self.strides);
-        let rows = out.par_chunks_mut(cols.max(1)).enumerate();
-        rows.for_each(|(i, out)| {
-            let numbers = &self.data[(first + i) * row..];
-            match col {
-                1 => out.copy_from_slice(&numbers[..cols]),
-                _ => {
-                    let numbers = numbers.iter().step_by(col.max(1));
-                    out.iter_mut().zip(numbers).for_each(|(out, x)| *out = *x);
-                }
+        if cols == 0 {
+            return;
+        }
+        let bands = out.par_chunks_mut(SQUARE * cols).enumerate();
+        bands.for_each(|(band, out)| {
+            let numbers = &self.data[(first + band * SQUARE) * row..];
+            if row == 1 && out.len() == SQUARE * cols {
+                return turn(numbers, col, out);
+            }
+            for (i, out) in out.chunks_exact_mut(cols).enumerate() {
+                let numbers = numbers[i * row..].iter().step_by(col.max(1));
+                out.iter_mut().zip(numbers).for_each(|(out, x)| *out = *x);
             }
         });
+    }
+
+    /// Whether its rows lie so far apart that a product reads it slowly: a cache line of each falls on the same few places of
+    /// the first cache.
+    pub fn far(self) -> bool {
+        self.strides[0] == 1 && self.strides[1] > 1 && self.strides[1].is_multiple_of(256)
     }
 
     /// Its only row, where that lies without gaps.
@@ -91,6 +100,29 @@ impl<'a> View<'a> {
 
     pub fn dims(&self) -> [usize; 2] {
         self.dims
+    }
+}
+
+/// Numbers in a cache line, and as many lines.
+const SQUARE: usize = 16;
+
+/// The transpose of a band: `SQUARE` rows into `out`, number (i, j) from j·`stride` + i, by squares of whole cache lines.
+fn turn(numbers: &[f32], stride: usize, out: &mut [f32]) {
+    let cols = out.len() / SQUARE;
+    let whole = cols - cols % SQUARE;
+    for start in (0..whole).step_by(SQUARE) {
+        let mut square = [[0.0; SQUARE]; SQUARE];
+        for (j, line) in square.iter_mut().enumerate() {
+            line.copy_from_slice(&numbers[(start + j) * stride..][..SQUARE]);
+        }
+        for (i, row) in out.chunks_exact_mut(cols).enumerate() {
+            let row = row[start..start + SQUARE].iter_mut();
+            row.zip(&square).for_each(|(out, line)| *out = line[i]);
+        }
+    }
+    for (i, row) in out.chunks_exact_mut(cols).enumerate() {
+        let rest = row[whole..].iter_mut().enumerate();
+        rest.for_each(|(j, out)| *out = numbers[(whole + j) * stride + i]);
     }
 }
 
@@ -209,6 +241,16 @@ mod tests {
         assert_eq!(out, [3.0, 4.0, 5.0, 6.0]);
         View::rows(&a, 3).t().copy(1, &mut out);
         assert_eq!(out, [2.0, 5.0, 3.0, 6.0]);
+        for (rows, cols, first) in [(40, 37, 3), (16, 16, 0), (33, 1, 1), (5, 40, 0)] {
+            let a: Vec<f32> = (0..rows * cols).map(|i| i as f32).collect();
+            let turned = View::rows(&a, rows).t();
+            let mut out = vec![0.0; (rows - first) * cols];
+            turned.copy(first, &mut out);
+            for (at, x) in out.into_iter().enumerate() {
+                let (i, j) = (first + at / cols, at % cols);
+                assert_eq!(x, (j * rows + i) as f32, "{rows} x {cols}: {i}, {j}");
+            }
+        }
     }
 
     #[test]

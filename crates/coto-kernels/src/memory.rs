@@ -98,7 +98,9 @@ pub(crate) fn zip(
             || {
                 let pairs = x.iter().zip(y);
                 let all = out.iter_mut().zip(pairs);
-                all.for_each(|(out, (&x, &y))| *out = f(x, y));
+                for (out, (&x, &y)) in all {
+                    *out = f(x, y);
+                }
             },
         );
     });
@@ -117,7 +119,9 @@ pub(crate) fn rows(
             #[inline(always)]
             || {
                 let rows = rows.chunks_exact_mut(cols.max(1)).enumerate();
-                rows.for_each(|(j, row)| f(i * each + j, row));
+                for (j, row) in rows {
+                    f(i * each + j, row);
+                }
             },
         );
     };

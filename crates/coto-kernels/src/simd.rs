@@ -5,7 +5,8 @@ use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
 /// Numbers side by side in a fold.
 const LANES: usize = 16;
 
-/// Runs a loop with the widest vectors that the processor has.
+/// Runs a loop with the widest vectors that the processor has: what of it is inlined into the closure. An adapter's `for_each` over
+/// anything but a slice may not be, and then runs with the narrowest, so write `for`.
 #[inline]
 pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(work)

@@ -146,7 +146,9 @@ impl Sample<'_> {
             #[inline(always)]
             || {
                 let rows = out.chunks_exact_mut(self.keys).enumerate();
-                rows.for_each(|(query, row)| softmax(row, self.row(query)));
+                for (query, row) in rows {
+                    softmax(row, self.row(query));
+                }
             },
         );
     }

@@ -1,5 +1,6 @@
 //! Frozen matrices as the CPU backend has them, read in tiles.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -12,6 +13,9 @@ use crate::quantised::Rows;
 
 /// Numbers of a matrix that are dequantised, or copied, at a time, 4 MiB.
 const TILE: usize = 1024 * 1024;
+
+/// From so many rows of x on a matrix that lies badly is copied.
+const COPIED: usize = 16;
 
 /// A frozen matrix, as it crosses to a backend.
 #[derive(Debug, Clone, ExtensionType)]
@@ -27,6 +31,46 @@ pub(crate) enum Matrix<B: Backend> {
         /// Bits a code, and inputs.
         form: [usize; 2],
     },
+}
+
+thread_local! {
+    /// The memory of tiles that are done with.
+    static TILES: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Fills a tile with some columns of a matrix, and calls `work` with it, until all columns have been there.
+fn tiled(
+    [inputs, outputs]: [usize; 2],
+    fill: impl Fn(Range<usize>, &mut [f32]),
+    mut work: impl FnMut(Range<usize>, &[f32]),
+) {
+    let each = (TILE / inputs.max(1)).clamp(1, outputs.max(1));
+    let mut scratch = TILES.with_borrow_mut(Vec::pop).unwrap_or_default();
+    if scratch.len() < each * inputs {
+        scratch.resize(each * inputs, 0.0);
+    }
+    for start in (0..outputs).step_by(each) {
+        let columns = start..outputs.min(start + each);
+        let tile = &mut scratch[..columns.len() * inputs];
+        fill(columns.clone(), tile);
+        work(columns, tile);
+    }
+    if scratch.len() <= TILE {
+        TILES.with_borrow_mut(|tiles| tiles.push(scratch));
+    }
+}
+
+/// x W into `out`, whose rows begin `stride` apart; of a matrix that lies badly by way of tiles that lie well.
+fn times((out, stride): (&mut [f32], usize), onto: Onto, x: View, weight: View) {
+    if x.dims()[0] < COPIED || !weight.far() {
+        return product((out, stride), onto, 1.0, x, weight);
+    }
+    let fill = |columns: Range<usize>, tile: &mut [f32]| weight.columns(columns).copy(0, tile);
+    tiled(weight.dims(), fill, |columns, tile| {
+        let place = (&mut out[columns.start..], stride);
+        let tile = View::rows(tile, columns.len());
+        product(place, onto, 1.0, x, tile);
+    });
 }
 
 impl<C: CheckpointStrategy> Matrix<Autodiff<Flex, C>> {
@@ -75,26 +119,21 @@ impl Matrix<Flex> {
     }
 
     /// Calls `work` with some rows of Wᵀ at a time, side by side in memory, until all have been there.
-    pub fn transposed(&self, mut work: impl FnMut(Range<usize>, &[f32])) {
-        let [inputs, outputs] = self.dims();
-        let each = (TILE / inputs.max(1)).clamp(1, outputs.max(1));
-        let mut scratch = vec![0.0; each * inputs];
-        let mut tiles = |fill: &dyn Fn(usize, &mut [f32])| {
-            for start in (0..outputs).step_by(each) {
-                let columns = start..outputs.min(start + each);
-                let tile = &mut scratch[..columns.len() * inputs];
-                fill(start, tile);
-                work(columns, tile);
-            }
-        };
+    pub fn transposed(&self, work: impl FnMut(Range<usize>, &[f32])) {
         match self {
             Self::Dense(weight) => {
-                let rows = View::of(weight).t();
-                tiles(&|first, tile| rows.copy(first, tile));
+                let weight = View::of(weight);
+                let fill = |columns: Range<usize>, tile: &mut [f32]| {
+                    weight.t().copy(columns.start, tile);
+                };
+                tiled(weight.dims(), fill, work);
             }
-            Self::Quantised { .. } => {
-                self.rows(|rows| tiles(&|first, tile| rows.dequantise(first, tile)));
-            }
+            Self::Quantised { .. } => self.rows(|rows| {
+                let fill = |columns: Range<usize>, tile: &mut [f32]| {
+                    rows.dequantise(columns.start, tile);
+                };
+                tiled(self.dims(), fill, work);
+            }),
         }
     }
 
@@ -129,7 +168,7 @@ impl Matrix<Flex> {
         }
         let stride = self.dims()[1];
         self.tiles(|columns, weight| {
-            product((&mut out[columns.start..], stride), onto, 1.0, x, weight);
+            times((&mut out[columns.start..], stride), onto, x, weight);
         });
     }
 
@@ -141,8 +180,7 @@ impl Matrix<Flex> {
                 0 => Onto::Nothing,
                 _ => Onto::Old,
             };
-            let grad = grad.columns(columns);
-            product((&mut *out, stride), onto, 1.0, grad, weight.t());
+            times((&mut *out, stride), onto, grad.columns(columns), weight.t());
         });
     }
 }
