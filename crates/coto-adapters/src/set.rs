@@ -90,6 +90,15 @@ impl AdapterSet {
         })
     }
 
+    /// The same adapters, grouped into other players.
+    ///
+    /// # Errors
+    /// For a grouping that does not fit the adapted modules.
+    pub fn regrouped(self, grouping: &Grouping) -> Result<Self, Error> {
+        let players = grouping.players(&self.modules)?;
+        Ok(Self { players, ..self })
+    }
+
     /// The players that the adapters form.
     pub fn players(&self) -> &Players {
         &self.players

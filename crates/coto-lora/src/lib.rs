@@ -10,12 +10,15 @@
 //! | [`image`] | labelled images |
 //! | [`train`] | run files, the loop, checkpoints |
 //! | [`merge`] | joining adapters |
+//! | [`shapley`] | Shapley values of any cooperative game |
+//! | [`analysis`] | the adapter game, stability, connectivity, similarity, Theorem 3.1 |
 //! | [`peft`] | the exchange format of Python's PEFT |
 //! | [`report`] | pictures of results |
 //! | [`gguf`] | GGUF model files |
 //! | [`kernels`] | fused operations |
 
 pub use coto_adapters as adapters;
+pub use coto_analysis as analysis;
 pub use coto_coalition as coalition;
 pub use coto_data as data;
 pub use coto_gguf as gguf;
@@ -26,4 +29,5 @@ pub use coto_models as models;
 pub use coto_peft as peft;
 pub use coto_report as report;
 pub use coto_schedule as schedule;
+pub use coto_shapley as shapley;
 pub use coto_train as train;

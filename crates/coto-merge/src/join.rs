@@ -94,7 +94,7 @@ pub fn mix(sets: &[&AdapterSet], weights: &[f64]) -> Result<AdapterSet, Error> {
     }))
 }
 
-fn check<'a>(sets: &[&'a AdapterSet], weights: &[f64]) -> Result<&'a AdapterSet, Error> {
+pub(crate) fn check<'a>(sets: &[&'a AdapterSet], weights: &[f64]) -> Result<&'a AdapterSet, Error> {
     let first = sets.first().ok_or(Error::Empty)?;
     if sets.len() != weights.len() {
         return Err(Error::Weights {
@@ -127,7 +127,7 @@ fn sum(tensors: impl Iterator<Item = Tensor<2>>) -> Tensor<2> {
     tensors.reduce(|a, b| a + b).expect("at least one set")
 }
 
-fn unlike(adapter: &Adapter, reason: &str) -> Error {
+pub(crate) fn unlike(adapter: &Adapter, reason: &str) -> Error {
     Error::Unlike {
         module: adapter.path().to_owned(),
         reason: reason.to_owned(),
@@ -135,13 +135,13 @@ fn unlike(adapter: &Adapter, reason: &str) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use burn::tensor::{Device, Distribution, Tolerance};
     use coto_adapters::{AdapterConfig, Base, FrozenLinear};
     use coto_coalition::{Grouping, Module};
 
-    struct One(Vec<Module>, FrozenLinear);
+    pub(crate) struct One(Vec<Module>, FrozenLinear);
 
     impl Base for One {
         fn modules(&self) -> &[Module] {
@@ -152,7 +152,7 @@ mod tests {
         }
     }
 
-    fn model() -> One {
+    pub(crate) fn model() -> One {
         let weight = Tensor::random([5, 7], Distribution::Default, &Device::flex());
         One(
             vec![Module::new("l.0.q", Some(0), "q")],
@@ -160,7 +160,7 @@ mod tests {
         )
     }
 
-    fn adapter(model: &One, config: &AdapterConfig, seed: u64) -> AdapterSet {
+    pub(crate) fn adapter(model: &One, config: &AdapterConfig, seed: u64) -> AdapterSet {
         let mut set = AdapterSet::new(model, config, &Grouping::Layer, seed).unwrap();
         for factor in set.factors() {
             let noise =
@@ -170,11 +170,11 @@ mod tests {
         set
     }
 
-    fn delta(set: &AdapterSet, model: &One) -> Tensor<2> {
+    pub(crate) fn delta(set: &AdapterSet, model: &One) -> Tensor<2> {
         set.adapters()[0].delta(model.linear(0))
     }
 
-    fn close(a: Tensor<2>, b: Tensor<2>) {
+    pub(crate) fn close(a: Tensor<2>, b: Tensor<2>) {
         a.into_data()
             .assert_approx_eq::<f32>(&b.into_data(), Tolerance::absolute(1e-5));
     }
