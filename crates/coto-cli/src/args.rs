@@ -5,6 +5,8 @@ use clap_complete::Shell;
 use coto_models::BaseQuant;
 use coto_train::Split;
 
+use crate::analysis::{BoundArgs, ConnectArgs, ShapleyArgs, SimilarityArgs, StabilityArgs};
+
 /// Fine-tune models with CoTo; inspect and exchange adapters.
 #[derive(Debug, Parser)]
 #[command(name = "coto", version, arg_required_else_help = true)]
@@ -35,6 +37,16 @@ pub enum Verb {
     Train(TrainArgs),
     /// Evaluate a finished run, with all adapters on or with a coalition of them
     Eval(EvalArgs),
+    /// Tell what each adapter is worth: Shapley values of layers, modules or kinds
+    Shapley(ShapleyArgs),
+    /// Measure loss and accuracy against the number of adapters that are on
+    Stability(StabilityArgs),
+    /// Follow the straight path between two adapters and measure its barrier; map the triangle of three
+    Connect(ConnectArgs),
+    /// Compare adapters: cosines and distances of ΔW, angles of their spaces, a map
+    Similarity(SimilarityArgs),
+    /// Measure both sides of CoTo's Theorem 3.1
+    Bound(BoundArgs),
     /// Let a decoder continue a text, or talk with it; with adapters, switched by name
     Generate(GenerateArgs),
     /// List a model's linears, and which of them some targets choose
@@ -55,9 +67,9 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Draw the report of a run or of a demo
+    /// Draw the report of a run, of a demo, of a result, or of a folder of results
     Report {
-        /// Its folder
+        /// Its folder or result file
         folder: PathBuf,
     },
     /// Fetch a model from the hub into its cache, and print where it lies
@@ -174,6 +186,7 @@ pub struct GenerateArgs {
     pub device: String,
 }
 
+/// A part of the rows.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum SplitName {
     Train,

@@ -8,7 +8,7 @@ use coto_coalition::Coalition;
 use coto_data::{LanguageTokenizer, MultipleChoice, Question, QuestionColumns};
 use coto_models::{Model, locate};
 use coto_peft::{Config, Folder, HostTensor, Targets};
-use coto_train::{ChoiceScores, Run, RunConfig, exact_match, multiple_choice};
+use coto_train::{ChoiceScores, Run, exact_match, multiple_choice};
 use regex::Regex;
 use serde_json::{Value, json};
 
@@ -68,13 +68,7 @@ pub fn validate(args: &RunArgs, as_json: bool) -> Result<()> {
 }
 
 pub fn eval(args: &EvalArgs) -> Result<()> {
-    let mut config = RunConfig::load(&args.folder.join("run.toml"), &[])?;
-    config.out.clone_from(&args.folder);
-    if let Some(device) = &args.device {
-        config.device.clone_from(device);
-    }
-    let mut run = Run::prepare(&config)?;
-    run.load_result()?;
+    let run = Run::finished(&args.folder, args.device.as_deref())?;
     let players = run.adapters().players().len();
     let coalition = match &args.coalition {
         None => run.adapters().grand(),
@@ -88,20 +82,20 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
     }
     let pass = Pass::new(run.adapters(), &coalition);
     if args.choices.is_some() || args.questions.is_some() {
-        return answers(args, &config, &run, &pass);
+        return answers(args, &run, &pass);
     }
     print_scores(&run.evaluate(args.split.into(), &pass)?, args.json)
 }
 
 /// Multiple choice and questions, of a decoder.
-fn answers(args: &EvalArgs, config: &RunConfig, run: &Run, pass: &Pass) -> Result<()> {
+fn answers(args: &EvalArgs, run: &Run, pass: &Pass) -> Result<()> {
     let Model::Llama(decoder) = run.model() else {
         bail!(
             "the run's model is {}, and only decoders answer",
             run.model().family()
         )
     };
-    let tokenizer = LanguageTokenizer::load(locate(config.model.name.as_ref())?)?;
+    let tokenizer = LanguageTokenizer::load(locate(run.config().model.name.as_ref())?)?;
     let columns = QuestionColumns::default();
     if let Some(path) = &args.choices {
         let items = MultipleChoice::load(path, &columns)?;
@@ -251,8 +245,12 @@ fn product_norm(a: &HostTensor, b: &HostTensor) -> Result<f64> {
 }
 
 pub fn report(folder: &Path) -> Result<()> {
-    let page = if folder.join("summary.json").exists() {
+    let page = if folder.is_file() {
+        coto_report::result(folder)?
+    } else if folder.join("summary.json").exists() {
         coto_report::demo(folder)?
+    } else if !folder.join("metrics.jsonl").exists() && coto_report::has_results(folder) {
+        coto_report::gather(folder)?
     } else {
         coto_report::run(folder)?
     };

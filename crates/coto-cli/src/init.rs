@@ -56,6 +56,7 @@ steps = 960
 batch_size = 16
 accumulation = 1
 gradient_checkpointing = false # less memory, more time
+prefix_cache_mib = 0          # MiB for the frozen layers' states below the lowest active layer: more memory, less time
 lr = 1e-3
 lora_plus_ratio = 1.0         # above 1: B learns faster than A (LoRA+)
 weight_decay = 0.0

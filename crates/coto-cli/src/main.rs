@@ -1,5 +1,6 @@
 //! The `coto` command: fine-tune models with CoTo, inspect and exchange adapters.
 
+mod analysis;
 mod args;
 mod ask;
 mod demo;
@@ -12,12 +13,13 @@ use std::process::ExitCode;
 use anyhow::Result;
 use args::{Args, Verb};
 use clap::{CommandFactory, Parser};
+use coto_kernels::allocator::{Allocator, keep_freed_memory};
 
-/// Training frees and takes large blocks all the time; this allocator keeps them instead of giving them back to the system.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
+    keep_freed_memory();
     match run(Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -34,6 +36,11 @@ fn run(args: Args) -> Result<()> {
         Verb::Train(args) => train::run(&args),
         Verb::Validate { run, json } => ask::validate(&run, json),
         Verb::Eval(args) => ask::eval(&args),
+        Verb::Shapley(args) => analysis::shapley(&args),
+        Verb::Stability(args) => analysis::stability(&args),
+        Verb::Connect(args) => analysis::connect(&args),
+        Verb::Similarity(args) => analysis::similarity(&args),
+        Verb::Bound(args) => analysis::bound(&args),
         Verb::Generate(args) => generate::run(&args),
         Verb::Targets {
             model,

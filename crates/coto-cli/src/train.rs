@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
-use coto_train::{Event, Outcome, Run, RunConfig, Split};
+use coto_train::{Event, Outcome, PrefixUse, Run, RunConfig, Split};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::{RunArgs, TrainArgs};
@@ -57,6 +57,9 @@ pub fn run(args: &TrainArgs) -> Result<()> {
                 .collect::<String>(),
         );
     }
+    if config.optim.prefix_cache_mib > 0 {
+        eprintln!("{}", told(run.prefix()));
+    }
     eprintln!("adapter written to {}", run.path("adapter").display());
     if run.task().samples(Split::Test).is_some() {
         let scores = run.evaluate_test()?;
@@ -64,6 +67,18 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         print_scores(&scores, args.json)?;
     }
     Ok(())
+}
+
+/// What the cache of the frozen prefix was good for.
+fn told(prefix: Option<PrefixUse>) -> String {
+    match prefix {
+        None => "prefix cache not used: too few steps begin above the first layer for a row to be met twice in them".to_owned(),
+        Some(used) => format!(
+            "prefix cache: {:.0} % of the layers below the lowest active one not run, {:.1} MiB at most",
+            100.0 * used.saved as f64 / used.layers.max(1) as f64,
+            used.most_bytes as f64 / f64::from(1 << 20),
+        ),
+    }
 }
 
 /// Ctrl-C as a wish to stop between two steps; a second one ends the program at once.

@@ -55,7 +55,7 @@ pub fn demo(dir: &Path) -> Result<PathBuf, Error> {
     }
     body += "<h2>Settings</h2>\n";
     body += &settings(&summary);
-    html::publish(dir, &html::page(&title, &body))
+    html::publish(dir.join("report.html"), &html::page(&title, &body))
 }
 
 /// Line by method, mark by the seed's place within it.

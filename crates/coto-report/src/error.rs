@@ -60,4 +60,12 @@ pub enum Error {
         /// What it should hold: "steps" or "runs".
         what: &'static str,
     },
+    /// A JSON file that is no result of a known kind.
+    #[error("`{}` is of kind `{kind}`, and known are `shapley`, `stability`, `connect`, `similarity` and `bound`", path.display())]
+    Kind {
+        /// The file.
+        path: PathBuf,
+        /// What it says it is.
+        kind: String,
+    },
 }

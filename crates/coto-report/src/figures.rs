@@ -32,6 +32,7 @@ pub(crate) fn loss(curves: &[Curve]) -> String {
             look: curve.look,
             points: smooth(&raw, window),
             raw,
+            bars: vec![],
         }
     });
     let desc = format!(
@@ -63,6 +64,7 @@ pub(crate) fn accuracy(curves: &[Curve]) -> String {
             look: curve.look,
             points,
             raw: vec![],
+            bars: vec![],
         }
     });
     let desc = "Accuracy on the validation rows during training, with all adapters on.";
@@ -89,6 +91,7 @@ pub(crate) fn validation_loss(run: &Run) -> String {
         look: Look { line: 0, mark: 0 },
         points,
         raw: vec![],
+        bars: vec![],
     }];
     let desc = "Loss on the validation rows during training, with all adapters on.";
     LineChart {
@@ -114,6 +117,7 @@ pub(crate) fn learning_rate(run: &Run) -> String {
         look: Look { line: 0, mark: 0 },
         points,
         raw: vec![],
+        bars: vec![],
     }];
     let desc = "Learning rate at every step.";
     LineChart {

@@ -69,9 +69,10 @@ pub(crate) fn page(title: &str, body: &str) -> String {
     )
 }
 
-/// Writes `dir/report.html` beside its place and renames it into it.
-pub(crate) fn publish(dir: &Path, page: &str) -> Result<PathBuf, Error> {
-    let path = dir.join("report.html");
+/// Writes a page beside its place and renames it into it.
+pub(crate) fn publish(path: PathBuf, page: &str) -> Result<PathBuf, Error> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let dir = dir.unwrap_or(Path::new("."));
     let write = || {
         let mut builder = tempfile::Builder::new();
         builder.prefix(".report-");
@@ -108,15 +109,15 @@ mod tests {
     #[test]
     fn publishing_replaces_the_old_page_and_leaves_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        publish(dir.path(), "old").unwrap();
-        let path = publish(dir.path(), "new").unwrap();
+        publish(dir.path().join("report.html"), "old").unwrap();
+        let path = publish(dir.path().join("report.html"), "new").unwrap();
         assert_eq!(std::fs::read_to_string(path).unwrap(), "new");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
     fn a_folder_that_is_not_there_is_named() {
-        let error = publish(Path::new("nowhere/at/all"), "").unwrap_err();
+        let error = publish("nowhere/at/all/report.html".into(), "").unwrap_err();
         assert!(
             error
                 .to_string()

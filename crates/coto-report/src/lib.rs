@@ -17,10 +17,12 @@ mod error;
 mod figures;
 mod html;
 mod read;
+mod result;
 mod run;
 mod svg;
 mod verdict;
 
 pub use demo::demo;
 pub use error::Error;
+pub use result::{gather, has_results, result};
 pub use run::run;

@@ -168,7 +168,7 @@ impl Run {
     }
 }
 
-fn text(path: &Path) -> Result<String, Error> {
+pub(crate) fn text(path: &Path) -> Result<String, Error> {
     fs::read_to_string(path).map_err(|cause| match cause.kind() {
         ErrorKind::NotFound => Error::MissingFile { path: path.into() },
         _ => Error::Io {
@@ -180,7 +180,11 @@ fn text(path: &Path) -> Result<String, Error> {
 }
 
 /// Parses a text whose first line is line `first` of the file.
-fn parse<T: DeserializeOwned>(text: &str, path: &Path, first: usize) -> Result<T, Error> {
+pub(crate) fn parse<T: DeserializeOwned>(
+    text: &str,
+    path: &Path,
+    first: usize,
+) -> Result<T, Error> {
     serde_json::from_str(text).map_err(|error| {
         let (path, line) = (path.into(), first + error.line().saturating_sub(1));
         let cause = error.to_string();

@@ -47,7 +47,10 @@ pub fn run(dir: &Path) -> Result<PathBuf, Error> {
         body += "<h2>Settings</h2>\n";
         body += &html::table("settings", "From coto.json.", &[], &rows);
     }
-    html::publish(dir, &html::page(&format!("Training run {name}"), &body))
+    html::publish(
+        dir.join("report.html"),
+        &html::page(&format!("Training run {name}"), &body),
+    )
 }
 
 fn headline(run: &Run) -> String {

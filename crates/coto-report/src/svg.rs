@@ -1,10 +1,16 @@
-//! Two pictures drawn by hand: a line chart and a heat map. Every text they are given is plain and escaped here.
+//! Pictures drawn by hand. Every text they are given is plain and escaped here.
 
+mod bars;
+mod grid;
 mod heat;
 mod line;
+mod places;
 
+pub(crate) use bars::{Bar, Bars};
+pub(crate) use grid::{Cell, Grid};
 pub(crate) use heat::{HeatMap, Row};
 pub(crate) use line::{LineChart, Look, Series};
+pub(crate) use places::{Place, Places};
 
 use crate::html::escape;
 

@@ -1,5 +1,6 @@
 //! The command as a user meets it: what it answers, what it refuses, what survives a kill.
 
+mod analysis;
 mod broken;
 #[path = "../../../coto-train/tests/runs/fixture.rs"]
 mod fixture;

@@ -175,7 +175,7 @@ fn shade(share: Option<f64>) -> Option<usize> {
 }
 
 /// A long module path differs from its neighbours near its end, so that is the part to keep.
-fn tail(label: &str) -> String {
+pub(super) fn tail(label: &str) -> String {
     let count = label.chars().count();
     match count > LABEL {
         true => format!(

@@ -30,6 +30,8 @@ pub(crate) struct Series {
     pub points: Vec<(f64, f64)>,
     /// What `points` smooths, drawn faintly; may be empty.
     pub raw: Vec<(f64, f64)>,
+    /// (x, low, high) of each whisker; may be empty.
+    pub bars: Vec<(f64, f64, f64)>,
 }
 
 /// Curves over linear axes.
@@ -61,7 +63,9 @@ impl LineChart<'_> {
             from: LEFT,
             to: RIGHT,
         };
-        let (low, high) = rounded(range(all().map(|point| point.1)));
+        let bars = || self.series.iter().flat_map(|series| &series.bars);
+        let ends = bars().flat_map(|bar| [bar.1, bar.2]);
+        let (low, high) = rounded(range(all().map(|point| point.1).chain(ends)));
         let y = Scale {
             low,
             high,
@@ -85,6 +89,15 @@ impl LineChart<'_> {
                 "<path class=\"curve s{line}\" d=\"{}\"/>",
                 path(&thinned(&series.points), x, y)
             );
+            for &(at, low, high) in series.bars.iter().filter(|bar| bar.1 < bar.2) {
+                let (at, low, high) = (x.at(at), y.at(low), y.at(high));
+                let _ = writeln!(
+                    out,
+                    "<path class=\"whisker s{line}\" d=\"M{at:.1} {low:.1}V{high:.1}M{:.1} {low:.1}h8M{:.1} {high:.1}h8\"/>",
+                    at - 4.0,
+                    at - 4.0
+                );
+            }
             let _ = write!(out, "<path class=\"mark s{line}\" d=\"");
             for place in marked(series.points.len(), index, self.series.len()) {
                 let (px, py) = series.points[place];
@@ -166,7 +179,7 @@ fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
 }
 
 /// The range widened to round numbers.
-fn rounded((low, high): (f64, f64)) -> (f64, f64) {
+pub(super) fn rounded((low, high): (f64, f64)) -> (f64, f64) {
     let step = round_step(high - low);
     (
         (low / step + 1e-9).floor() * step,
@@ -253,6 +266,7 @@ mod tests {
             look: Look { line: 0, mark: 0 },
             points,
             raw: vec![],
+            bars: vec![],
         }];
         LineChart {
             id: "c",

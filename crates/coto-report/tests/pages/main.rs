@@ -1,5 +1,7 @@
 //! Whole pages from small result folders: what they say, that they stand alone, and what broken folders are told.
 
+mod results;
+
 use std::fs;
 use std::path::Path;
 
