@@ -4,6 +4,7 @@ mod assets;
 mod bench;
 mod parity;
 mod stories;
+mod study;
 mod wgpu;
 
 use clap::Parser;
@@ -19,6 +20,8 @@ enum Verb {
     Parity(parity::Args),
     /// Fetch the data of the stories in `examples/` into `runs/`.
     Stories(stories::Args),
+    /// Train and measure what a study file says, and tabulate it.
+    Study(study::Args),
     /// Run the goldens and a scheduled run on wgpu.
     Wgpu(wgpu::Args),
 }
@@ -29,6 +32,7 @@ fn main() -> anyhow::Result<()> {
         Verb::Bench(args) => bench::run(&args),
         Verb::Parity(args) => parity::run(&args),
         Verb::Stories(args) => stories::run(&args),
+        Verb::Study(args) => study::run(&args),
         Verb::Wgpu(args) => wgpu::run(&args),
     }
 }
