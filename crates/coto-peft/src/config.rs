@@ -3,7 +3,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Error, json, pattern};
+use crate::{Error, Param, json, pattern};
 
 /// The adapter types that are understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,6 +20,14 @@ impl PeftType {
         match self {
             Self::Lora => "LORA",
             Self::Hira => "HIRA",
+        }
+    }
+
+    /// The tensors A and B of a module.
+    pub fn factors(self) -> [Param; 2] {
+        match self {
+            Self::Lora => [Param::LoraA, Param::LoraB],
+            Self::Hira => [Param::HiraA, Param::HiraB],
         }
     }
 }
@@ -189,7 +197,7 @@ impl Config {
     /// # Errors
     /// [`Error::Regex`] when a pattern cannot be used.
     pub fn rank(&self, path: &str) -> Result<usize, Error> {
-        Ok(*pattern::first("rank_pattern", &self.rank_pattern, path)?.unwrap_or(&self.r))
+        Ok(*pattern::first_match("rank_pattern", &self.rank_pattern, path)?.unwrap_or(&self.r))
     }
 
     /// The alpha of a module: [`lora_alpha`](Self::lora_alpha), or what [`alpha_pattern`](Self::alpha_pattern) has for it.
@@ -198,7 +206,7 @@ impl Config {
     /// [`Error::Regex`] when a pattern cannot be used.
     pub fn alpha(&self, path: &str) -> Result<f64, Error> {
         Ok(
-            *pattern::first("alpha_pattern", &self.alpha_pattern, path)?
+            *pattern::first_match("alpha_pattern", &self.alpha_pattern, path)?
                 .unwrap_or(&self.lora_alpha),
         )
     }

@@ -42,5 +42,6 @@ pub use error::Error;
 pub use folder::Folder;
 pub use key::{Param, ParamKey};
 pub use nearest::nearest;
+pub use pattern::first_match;
 pub use safetensors::Dtype;
 pub use tensor::HostTensor;

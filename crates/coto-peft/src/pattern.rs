@@ -39,7 +39,10 @@ fn build(field: &'static str, pattern: &str, text: &str) -> Result<Regex, Error>
 }
 
 /// The value of the first pattern that matches `path` or an ending of it after a dot (PEFT's `get_pattern_key`).
-pub(crate) fn first<'a, T>(
+///
+/// # Errors
+/// [`Error::Regex`] for a pattern that cannot be used, with `field` as the place where it stands.
+pub fn first_match<'a, T>(
     field: &'static str,
     patterns: &'a [(String, T)],
     path: &str,
@@ -89,7 +92,8 @@ mod tests {
                 .iter()
                 .map(|p| p.as_str().unwrap().to_owned());
             let patterns: Vec<(String, usize)> = names.zip(0..).collect();
-            let found = first("rank_pattern", &patterns, case["path"].as_str().unwrap()).unwrap();
+            let found =
+                first_match("rank_pattern", &patterns, case["path"].as_str().unwrap()).unwrap();
             assert_eq!(found.map(|&i| i as u64), case["first"].as_u64(), "{case}");
         }
     }

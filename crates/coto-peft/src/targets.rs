@@ -158,6 +158,42 @@ impl Config {
         Ok(chosen)
     }
 
+    /// The same configuration for just these modules, each with its rank and alpha, whatever else the model has.
+    ///
+    /// Its targets are the modules' whole paths. The commonest rank and the commonest alpha become `r` and `lora_alpha`; modules
+    /// that differ have theirs in `rank_pattern` and `alpha_pattern`. Exclusions and layer lists are gone.
+    pub fn for_modules<S: AsRef<str>>(&self, modules: &[(S, usize, f64)]) -> Self {
+        let mut config = self.clone();
+        let paths = || modules.iter().map(|(path, ..)| path.as_ref());
+        config.target_modules = Some(Targets::List(paths().map(str::to_owned).collect()));
+        config.exclude_modules = None;
+        config.layers_to_transform = None;
+        config.layers_pattern = None;
+        // A pattern matches the ends of paths; only where that would name two modules is it tied to the start.
+        let key = |path: &str| {
+            let others = || paths().filter(|other| *other != path);
+            match others().any(|other| names_path(path, other)) {
+                true => format!("^{path}"),
+                false => path.to_owned(),
+            }
+        };
+        if let Some(r) = commonest(modules.iter().map(|module| module.1)) {
+            config.r = r;
+        }
+        if let Some(alpha) = commonest(modules.iter().map(|module| module.2)) {
+            config.lora_alpha = alpha;
+        }
+        let ranks = modules.iter().filter(|module| module.1 != config.r);
+        config.rank_pattern = ranks.map(|(path, r, _)| (key(path.as_ref()), *r)).collect();
+        let alphas = modules
+            .iter()
+            .filter(|module| module.2 != config.lora_alpha);
+        config.alpha_pattern = alphas
+            .map(|(path, _, alpha)| (key(path.as_ref()), *alpha))
+            .collect();
+        config
+    }
+
     pub(crate) fn targets_text(&self) -> String {
         self.target_modules
             .as_ref()
@@ -165,6 +201,22 @@ impl Config {
             .unwrap_or_default()
             .to_string()
     }
+}
+
+/// The value that comes most often; of several the first.
+fn commonest<T: PartialEq + Copy>(values: impl Iterator<Item = T>) -> Option<T> {
+    let mut counts: Vec<(T, usize)> = Vec::new();
+    for value in values {
+        match counts.iter_mut().find(|(known, _)| *known == value) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((value, 1)),
+        }
+    }
+    let most = counts.iter().map(|(_, count)| *count).max()?;
+    counts
+        .iter()
+        .find(|(_, count)| *count == most)
+        .map(|(value, _)| *value)
 }
 
 #[cfg(test)]
@@ -250,5 +302,35 @@ mod tests {
             Config::lora(2, 4.0).resolve_targets(&paths),
             Err(Error::NoTargets)
         ));
+    }
+
+    #[test]
+    fn a_configuration_for_some_modules_has_their_ranks_and_alphas() {
+        let mut config = Config::lora(4, 8.0).targets(["q", "v"]);
+        config.rank_pattern = vec![("q".into(), 64)];
+        config.layers_to_transform = Some(OneOrMany::One(1));
+        let modules = [
+            ("layers.0.q", 8, 8.0),
+            ("layers.1.q", 8, 8.0),
+            ("layers.1.v", 3, 1.5),
+            ("encoder.layers.1.v", 8, 8.0),
+        ];
+        let small = config.for_modules(&modules);
+        assert_eq!((small.r, small.lora_alpha), (8, 8.0));
+        assert_eq!(small.rank_pattern, [("^layers.1.v".to_owned(), 3)]);
+        for (path, rank, alpha) in modules {
+            assert_eq!(
+                (small.rank(path).unwrap(), small.alpha(path).unwrap()),
+                (rank, alpha)
+            );
+        }
+        let all = [
+            "layers.0.q",
+            "layers.0.v",
+            "layers.1.q",
+            "layers.1.v",
+            "encoder.layers.1.v",
+        ];
+        assert_eq!(small.resolve_targets(&all).unwrap(), [0, 2, 3, 4]);
     }
 }

@@ -39,11 +39,8 @@ impl HostTensor {
     /// # Errors
     /// [`Error::Length`] when `shape` does not have as many elements as `values`.
     pub fn from_f32(shape: impl Into<Vec<usize>>, values: &[f32]) -> Result<Self, Error> {
-        Self::new(
-            Dtype::F32,
-            shape,
-            values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        )
+        let words: Vec<[u8; 4]> = values.iter().map(|v| v.to_le_bytes()).collect();
+        Self::new(Dtype::F32, shape, words.into_flattened())
     }
 
     /// The elements as f32: exact from F32, F16 and BF16, rounded to nearest from F64.
