@@ -1,137 +1,151 @@
-use burn::linalg;
-use burn::tensor::Tensor;
-use coto_adapters::{Adapter, AdapterSet};
+use coto_lowrank::faer::{Mat, MatRef};
+use coto_lowrank::{LowRank, Matrix};
+use coto_peft::Folder;
 
-use crate::Error;
-use crate::join::{check, unlike};
+use crate::fuse::corresponding;
+use crate::{Error, Parts, Source};
 
-/// LoRA Align (CopRA, arXiv 2410.22911): the set with its factors turned near to the reference's, after which averaging the factors
-/// is as a rule nearer to averaging the ΔW. Every ΔW stays as it is.
+/// LoRA Align (CopRA, arXiv 2410.22911): the factors of all parts turned near to the first part's. Every ΔW stays as it is, so
+/// this matters only to methods that look at the factors.
 ///
-/// With R orthogonal, (A R)(Rᵀ B) is A B, and fusion half and half differs from mixture by -s/4 (A₁ - A₂R)(B₁ - RᵀB₂). R is the
-/// orthogonal Procrustes solution that brings both factors near: the polar factor of A₂ᵀA₁ + B₂B₁ᵀ, each product over the norms
-/// of its factors, so that it does not matter how scale is shared between A and B.
+/// With R orthogonal, (B R)(Rᵀ A) is B A. R is the orthogonal Procrustes solution that brings both factors near: the polar factor
+/// of A A₁ᵀ + Bᵀ B₁, each product over the norms of its factors, so that it does not matter how scale is shared between A and B.
 ///
 /// # Errors
-/// [`Error`]; the sets must agree in modules, variant, rank and scale.
-pub fn align(reference: &AdapterSet, set: &AdapterSet) -> Result<AdapterSet, Error> {
-    check(&[reference, set], &[1.0, 1.0])?;
-    let mut state = set.state();
-    for (first, second) in reference.adapters().iter().zip(set.adapters()) {
-        if first.rank() != second.rank() || first.scale() != second.scale() {
-            return Err(unlike(second, "alignment needs one rank and one scale"));
-        }
-        let turn = rotation(first, second);
-        let names = second.variant().factors();
-        let mut put = |i: usize, tensor| {
-            state.insert(format!("{}.{}", second.path(), names[i].name), tensor);
-        };
-        put(0, second.factor(0).matmul(turn.clone()));
-        put(1, turn.transpose().matmul(second.factor(1)));
+/// [`Error::Refused`] for parts of different ranks, and for gradients, which are of the factors before they were turned.
+pub fn align(parts: &mut Parts) -> Result<(), Error> {
+    let ranks =
+        |parts: &Parts| -> Vec<usize> { parts.parts.iter().map(|p| p.update.rank()).collect() };
+    let all = ranks(parts);
+    if all.iter().any(|rank| *rank != all[0]) {
+        return Err(parts.refused(format!(
+            "adapters are aligned by turning their factors onto each other, which needs one rank, and here are {all:?}"
+        )));
     }
-    let mut aligned = set.clone();
-    aligned
-        .restore(state)
-        .map_err(|error| unlike(&set.adapters()[0], &error.to_string()))?;
-    Ok(aligned)
-}
-
-/// The orthogonal R, [r, r], that brings A₂R near A₁ and RᵀB₂ near B₁.
-fn rotation(first: &Adapter, second: &Adapter) -> Tensor<2> {
-    let near = |a: Tensor<2>, b: Tensor<2>| {
-        let size = |x: &Tensor<2>| x.clone().square().sum().sqrt().into_scalar::<f32>();
-        let norm = size(&a) * size(&b);
-        let product = a.matmul(b);
-        // A factor of zeros says nothing.
-        if norm > 0.0 {
-            product.div_scalar(norm)
-        } else {
-            product.zeros_like()
-        }
+    let gradients = |part: &crate::Part| part.statistics.is_some_and(|s| s.gradients.is_some());
+    if parts.parts.iter().any(gradients) {
+        return Err(parts.refused(
+            "the gradients are of the factors as they are, so a method that uses them cannot follow an alignment",
+        ));
+    }
+    let Some((first, others)) = parts.parts.split_first_mut() else {
+        return Err(Error::Empty);
     };
-    let a = near(second.factor(0).transpose(), first.factor(0));
-    let b = near(second.factor(1), first.factor(1).transpose());
-    let (u, _, vt) = linalg::svd::<2, 1>(a + b, SWEEPS);
-    u.matmul(vt)
+    for part in others {
+        part.update = turned(&first.update, &part.update)?;
+    }
+    Ok(())
 }
 
-/// The most iterations for each singular value.
-const SWEEPS: usize = 60;
+/// The adapters with their factors turned near to the first one's, as [`align()`] does it; all else stays. They may be of any one
+/// variant, for DoRA's and HiRA's ΔW too depends on B A alone and not on how it is made.
+///
+/// # Errors
+/// As [`fuse`](crate::fuse()), whatever the weights.
+pub fn aligned(sources: &[Source]) -> Result<Vec<Folder>, Error> {
+    let modules = corresponding(sources)?;
+    let mut folders: Vec<Folder> = sources.iter().map(|source| source.folder.clone()).collect();
+    for (folder, own) in folders.iter_mut().zip(&modules).skip(1) {
+        let params = folder.config.peft_type.factors();
+        for (path, tensors) in own {
+            let [first, update] = [&modules[0][path], tensors].map(|tensors| {
+                let [a, b] = params.map(|param| Matrix::read(tensors[&param]));
+                LowRank::of(&a?, &b?, 1.0)
+            });
+            let near = turned(&first?, &update?)?;
+            for (param, factor) in params.into_iter().zip([near.a(), near.b()]) {
+                folder.insert(path, param, Matrix::rounded(factor).to_tensor()?);
+            }
+        }
+    }
+    Ok(folders)
+}
+
+fn turned(first: &LowRank, update: &LowRank) -> Result<LowRank, coto_lowrank::Error> {
+    let mut near = over_norms(update.a(), first.a().transpose());
+    near += over_norms(update.b().transpose(), first.b());
+    let svd = near.thin_svd().map_err(|_| coto_lowrank::Error::Diverges {
+        rows: near.nrows(),
+        cols: near.ncols(),
+    })?;
+    let turn = svd.U() * svd.V().transpose();
+    LowRank::new(turn.transpose() * update.a(), update.b() * &turn)
+}
+
+/// The product over the norms of both; zeros where one is zero, for a factor of zeros says nothing.
+fn over_norms(one: MatRef<f64>, other: MatRef<f64>) -> Mat<f64> {
+    let norms = one.norm_l2() * other.norm_l2();
+    let scale = if norms > 0.0 { 1.0 / norms } else { 0.0 };
+    one * other * coto_lowrank::faer::Scale(scale)
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::join::tests::{adapter, close, delta, model};
-    use crate::{fuse, mix};
-    use burn::tensor::{Device, Distribution};
-    use coto_adapters::AdapterConfig;
+    use crate::Part;
 
-    fn gap(a: &AdapterSet, b: &AdapterSet, model: &impl coto_adapters::Base) -> f32 {
-        let [fused, mixed] = [fuse, mix].map(|join| join(&[a, b], &[0.5, 0.5]).unwrap());
-        let delta = |set: &AdapterSet| set.adapters()[0].delta(model.linear(0));
-        (delta(&fused) - delta(&mixed))
-            .square()
-            .sum()
-            .sqrt()
-            .into_scalar::<f32>()
+    fn part(adapter: usize, update: LowRank) -> Part<'static> {
+        Part {
+            adapter,
+            weight: 1.0,
+            update,
+            scale: 1.0,
+            statistics: None,
+        }
+    }
+
+    fn update(rank: usize, seed: usize) -> LowRank {
+        let value = |i: usize, j: usize| ((i * 7 + j * 13 + seed * 5) as f64).sin();
+        LowRank::new(
+            Mat::from_fn(rank, 9, |i, j| value(i, j + 1)),
+            Mat::from_fn(7, rank, |i, j| value(i + 3, j)),
+        )
+        .unwrap()
     }
 
     #[test]
-    fn alignment_changes_no_weight_and_brings_the_factors_near() {
-        let model = model();
-        let distance = |one: &AdapterSet, other: &AdapterSet| -> f32 {
-            let size = |x: Tensor<2>| x.square().sum().into_scalar::<f32>();
-            let of = |i| {
-                let [a, b] = [one, other].map(|set| set.adapters()[0].factor(i));
-                size(a.clone() - b.clone()) / (size(a) * size(b)).sqrt()
-            };
-            of(0) + of(1)
+    fn an_adapter_that_is_only_turned_is_turned_back_and_no_update_changes() {
+        let own = update(3, 1);
+        let turn = Mat::from_fn(3, 3, |i, j| ((i * 3 + j * j) as f64).cos())
+            .qr()
+            .compute_Q();
+        let same = LowRank::new(turn.transpose() * own.a(), own.b() * &turn).unwrap();
+        let far = update(3, 2);
+        let weights = [1.0; 3];
+        let mut parts = Parts {
+            path: "q",
+            weights: &weights,
+            parts: vec![part(0, own.clone()), part(1, same), part(2, far.clone())],
+            seed: 0,
         };
-        for variant in ["lora", "rslora"] {
-            let config = AdapterConfig::lora(3, 6.0).variant(variant);
-            let (a, b) = (adapter(&model, &config, 1), adapter(&model, &config, 2));
-            let aligned = align(&a, &b).unwrap();
-            close(delta(&aligned, &model), delta(&b, &model));
-            assert!(distance(&a, &aligned) < distance(&a, &b));
-        }
+        align(&mut parts).unwrap();
+        let back = &parts.parts[1].update;
+        assert!((back.a() - own.a()).norm_l2() < 1e-12 && (back.b() - own.b()).norm_l2() < 1e-12);
+        let kept = &parts.parts[2].update;
+        assert!((kept.b() * kept.a() - far.b() * far.a()).norm_l2() < 1e-12);
+        let apart = |one: &LowRank| {
+            (one.a() - own.a()).norm_l2().powi(2) / far.a().norm_l2()
+                + (one.b() - own.b()).norm_l2().powi(2) / far.b().norm_l2()
+        };
+        assert!(apart(kept) < apart(&far));
     }
 
     #[test]
-    fn an_adapter_that_is_only_turned_is_turned_back() {
-        let model = model();
-        let set = adapter(&model, &AdapterConfig::lora(3, 6.0), 1);
-        let noise = Tensor::<2>::random([3, 3], Distribution::Default, &Device::flex());
-        let (turn, _) = linalg::qr(noise, true);
-        let turned = set.with_pairs(|i| {
-            let own = &set.adapters()[i];
-            (
-                own.factor(0).matmul(turn.clone()),
-                turn.clone().transpose().matmul(own.factor(1)),
-            )
-        });
-        assert!(gap(&set, &turned, &model) > 0.1);
-        let back = align(&set, &turned).unwrap();
-        for i in 0..2 {
-            close(back.adapters()[0].factor(i), set.adapters()[0].factor(i));
-        }
-    }
-
-    #[test]
-    fn untrained_adapters_are_aligned_by_what_they_have() {
-        let model = model();
-        let config = AdapterConfig::lora(2, 4.0);
-        let fresh = |seed| AdapterSet::new(&model, &config, &Default::default(), seed).unwrap();
-        let aligned = align(&fresh(1), &fresh(2)).unwrap();
-        let a = aligned.adapters()[0].factor(0).into_data();
-        assert!(a.iter::<f32>().all(f32::is_finite));
-    }
-
-    #[test]
-    fn other_ranks_and_modules_are_refused() {
-        let model = model();
-        let of = |rank| adapter(&model, &AdapterConfig::lora(rank, 4.0), 1);
-        assert!(matches!(align(&of(2), &of(3)), Err(Error::Unlike { .. })));
-        let dora = adapter(&model, &AdapterConfig::lora(2, 4.0).variant("dora"), 1);
-        assert!(matches!(align(&of(2), &dora), Err(Error::Modules { .. })));
+    fn zeros_are_aligned_and_other_ranks_refused() {
+        let weights = [1.0; 2];
+        let mut parts = Parts {
+            path: "q",
+            weights: &weights,
+            parts: vec![
+                part(0, update(2, 1)),
+                part(1, LowRank::new(Mat::zeros(2, 9), Mat::zeros(7, 2)).unwrap()),
+            ],
+            seed: 0,
+        };
+        align(&mut parts).unwrap();
+        assert_eq!(parts.parts[1].update.norm(), 0.0);
+        parts.parts[1].update = update(3, 1);
+        let error = align(&mut parts).unwrap_err().to_string();
+        assert!(error.contains("[2, 3]") && error.contains("`q`"), "{error}");
     }
 }

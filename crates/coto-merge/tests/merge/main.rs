@@ -1,0 +1,5 @@
+//! Merging, and folding into a base.
+
+mod fold;
+mod methods;
+mod rules;
