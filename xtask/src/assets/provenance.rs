@@ -17,6 +17,8 @@ pub struct Report {
     pub errors: BTreeMap<String, Error>,
     /// Rows per class in train, validation and test of the nouns.
     pub nouns: [Counts; 3],
+    /// Rows per class in train, validation and test of the verbs.
+    pub verbs: [Counts; 3],
     /// Rows per class in train, validation and test of the mails.
     pub spam: [Counts; 3],
 }
@@ -25,9 +27,10 @@ impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         writeln!(
             f,
-            "{}\n{}\n{}",
+            "{}\n{}\n{}\n{}",
             errors(&self.errors),
             counts(&self.nouns),
+            counts(&self.verbs),
             counts(&self.spam)
         )
     }
@@ -41,6 +44,7 @@ pub fn write(report: &Report, deb: &Path, npm: &Path, out: &Path) -> Result<()> 
         ("{errors}", errors(&report.errors)),
         ("{wordnet}", source(&WORDNET)),
         ("{nouns}", counts(&report.nouns)),
+        ("{verbs}", counts(&report.verbs)),
         ("{spam}", source(&SPAM)),
         ("{mails}", counts(&report.spam)),
     ]
