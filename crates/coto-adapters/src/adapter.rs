@@ -75,9 +75,15 @@ impl Adapter {
         }
     }
 
+    /// Whether its folder is of twice its rank, the origin that PiSSA and OLoRA subtract beside the pair.
+    pub fn has_origin(&self) -> bool {
+        self.factors.len() > self.variant.factors().len()
+    }
+
     pub(crate) fn origin(&self) -> Option<(Tensor<2>, Tensor<2>)> {
         let specs = self.variant.factors().len();
-        (self.factors.len() > specs).then(|| (self.factor(specs), self.factor(specs + 1)))
+        self.has_origin()
+            .then(|| (self.factor(specs), self.factor(specs + 1)))
     }
 
     /// s·(x A) B, [rows, in] → [rows, out].

@@ -18,10 +18,7 @@ impl AdapterSet {
     /// # Errors
     /// [`Error::Peft`] where a tensor cannot be named.
     pub fn to_folder(&self) -> Result<Folder, Error> {
-        let doubled = self
-            .adapters
-            .iter()
-            .any(|adapter| adapter.origin().is_some());
+        let doubled = self.adapters.iter().any(Adapter::has_origin);
         let mut folder = Folder::new(if doubled {
             double(&self.config)
         } else {

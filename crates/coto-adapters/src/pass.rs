@@ -1,8 +1,10 @@
+use std::fmt;
+
 use burn::tensor::{Tensor, TensorData};
 use coto_coalition::{Coalition, stream_at};
 use rand::RngExt;
 
-use crate::{AdapterSet, FrozenLinear};
+use crate::{Adapter, AdapterSet, FrozenLinear};
 
 /// Which draws dropout makes: a pure function of seed and step, so that a resumed run repeats them.
 #[derive(Debug, Clone, Copy)]
@@ -13,11 +15,23 @@ pub struct Dropout {
     pub pass: u64,
 }
 
+type Hear<'a> = &'a dyn Fn(&Adapter, &Tensor<2>);
+
 /// One forward pass: which adapters run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Pass<'a> {
     adapters: Option<(&'a AdapterSet, &'a Coalition)>,
     dropout: Option<Dropout>,
+    hear: Option<Hear<'a>>,
+}
+
+impl fmt::Debug for Pass<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pass")
+            .field("adapters", &self.adapters)
+            .field("dropout", &self.dropout)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'a> Pass<'a> {
@@ -26,6 +40,7 @@ impl<'a> Pass<'a> {
         Self {
             adapters: None,
             dropout: None,
+            hear: None,
         }
     }
 
@@ -42,6 +57,7 @@ impl<'a> Pass<'a> {
         Self {
             adapters: Some((adapters, coalition)),
             dropout: None,
+            hear: None,
         }
     }
 
@@ -49,6 +65,14 @@ impl<'a> Pass<'a> {
     pub fn with_dropout(self, dropout: Dropout) -> Self {
         Self {
             dropout: Some(dropout),
+            ..self
+        }
+    }
+
+    /// With somebody who hears what goes into the module of each adapter that is on, [rows, in], before any dropout.
+    pub fn heard_by(self, hear: &'a dyn Fn(&Adapter, &Tensor<2>)) -> Self {
+        Self {
+            hear: Some(hear),
             ..self
         }
     }
@@ -72,6 +96,9 @@ impl<'a> Pass<'a> {
         match active {
             None => base.forward(x),
             Some(adapter) => {
+                if let Some(hear) = self.hear {
+                    hear(adapter, &x);
+                }
                 let dropped = self
                     .dropout
                     .filter(|_| adapter.dropout > 0.0)

@@ -24,6 +24,7 @@ pub struct AdapterSet {
     by_module: Vec<Option<usize>>,
     modules: Vec<Module>,
     players: Players,
+    grouping: Grouping,
 }
 
 impl AdapterSet {
@@ -87,6 +88,7 @@ impl AdapterSet {
             by_module,
             modules,
             players,
+            grouping: grouping.clone(),
         })
     }
 
@@ -96,12 +98,22 @@ impl AdapterSet {
     /// For a grouping that does not fit the adapted modules.
     pub fn regrouped(self, grouping: &Grouping) -> Result<Self, Error> {
         let players = grouping.players(&self.modules)?;
-        Ok(Self { players, ..self })
+        let grouping = grouping.clone();
+        Ok(Self {
+            players,
+            grouping,
+            ..self
+        })
     }
 
     /// The players that the adapters form.
     pub fn players(&self) -> &Players {
         &self.players
+    }
+
+    /// How the adapters are grouped into players.
+    pub fn grouping(&self) -> &Grouping {
+        &self.grouping
     }
 
     /// All players on: what evaluation runs.
@@ -133,33 +145,6 @@ impl AdapterSet {
                 .sum()
         };
         self.adapters.iter().map(sizes).sum()
-    }
-
-    /// The set with other low-rank pairs at the same scales: `pair` of adapter number i is its A [in, r'] and B [r', out].
-    ///
-    /// Ranks and alphas of the configuration follow. What else a variant has (DoRA's magnitude) stays.
-    pub fn with_pairs(&self, pair: impl Fn(usize) -> (Tensor<2>, Tensor<2>)) -> Self {
-        let mut set = self.clone();
-        set.config.rank_pattern.clear();
-        set.config.alpha_pattern.clear();
-        for (i, adapter) in set.adapters.iter_mut().enumerate() {
-            let (a, b) = pair(i);
-            let [_, rank] = a.dims();
-            adapter.rank = rank;
-            adapter.factors.truncate(adapter.variant.factors().len());
-            adapter.factors[0] = a;
-            adapter.factors[1] = b;
-            let root = if set.config.use_rslora {
-                (rank as f64).sqrt()
-            } else {
-                rank as f64
-            };
-            set.config.rank_pattern.push((adapter.path.clone(), rank));
-            set.config
-                .alpha_pattern
-                .push((adapter.path.clone(), adapter.scale * root));
-        }
-        set
     }
 
     pub(crate) fn active(&self, module: usize, on: &Coalition) -> Option<&Adapter> {

@@ -1,10 +1,10 @@
 use coto_adapters::AdapterSet;
-use coto_merge::{fuse, mix};
 use coto_train::Readout;
 use serde::Serialize;
 
 use crate::Error;
 use crate::evaluation::{Evaluation, Margins, Means};
+use crate::join::{fuse, mix};
 
 /// The path from one adapter to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -62,8 +62,8 @@ pub fn blend(
 ) -> Result<Blend, Error> {
     let sets: Vec<&AdapterSet> = ends.iter().map(|end| &end.adapters).collect();
     let joined = match join {
-        Join::Fusion => fuse(&sets, weights)?,
-        Join::Mixture => mix(&sets, weights)?,
+        Join::Fusion => fuse(evaluation.model(), &sets, weights)?,
+        Join::Mixture => mix(evaluation.model(), &sets, weights)?,
     };
     let readouts: Vec<&Readout> = ends.iter().map(|end| &end.readout).collect();
     let evaluation = evaluation

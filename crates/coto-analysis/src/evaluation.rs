@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use coto_adapters::AdapterSet;
 use coto_coalition::{Coalition, stream};
 use coto_models::Model;
-use coto_train::{Readout, Rows, Run, Split, Task};
+use coto_train::{Batch, Readout, Rows, Run, Split, Task};
 use rand::seq::index;
 use serde::Serialize;
 
@@ -49,9 +49,9 @@ pub struct Evaluation<'a> {
     readout: Readout,
     task: &'a dyn Task,
     split: Split,
-    batches: Vec<Rows>,
+    pub(crate) batches: Vec<Rows>,
     device: &'a Device,
-    watch: Option<&'a dyn Fn(f64)>,
+    pub(crate) watch: Option<&'a dyn Fn(f64)>,
 }
 
 impl<'a> Evaluation<'a> {
@@ -138,6 +138,11 @@ impl<'a> Evaluation<'a> {
         self.split
     }
 
+    /// Some of its rows.
+    pub(crate) fn batch(&self, rows: &Rows) -> Result<Batch, Error> {
+        Ok(self.task.batch(self.split, rows, self.device)?)
+    }
+
     /// Runs every batch under every coalition, through the [`CoalitionTree`]; `hear` gets the number of a coalition and how well
     /// the next batch's targets were told, batch after batch.
     ///
@@ -157,7 +162,7 @@ impl<'a> Evaluation<'a> {
         let (mut runs, mut done) = (LayerRuns::default(), 0);
         let all = (self.batches.len() * coalitions.len()).max(1) as f64;
         for rows in &self.batches {
-            let batch = self.task.batch(self.split, rows, self.device)?;
+            let batch = self.batch(rows)?;
             runs += tree.walk(&batch.input, coalitions, &mut |places, hidden| {
                 let margin = match margins {
                     Margins::Wanted => self.readout.margins(self.model, hidden.clone(), &batch),

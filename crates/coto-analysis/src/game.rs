@@ -39,7 +39,7 @@ impl Value {
         }
     }
 
-    fn of(self, means: &Means) -> f64 {
+    pub(crate) fn of(self, means: &Means) -> f64 {
         match self {
             Self::Accuracy => means.accuracy,
             Self::Loss => -means.loss,

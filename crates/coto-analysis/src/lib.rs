@@ -16,23 +16,33 @@
 //! ```
 
 mod bound;
+mod calibrate;
 mod connect;
+mod ensemble;
 mod error;
 mod evaluation;
 mod game;
+mod join;
+mod pruning;
 mod shapley;
 mod similarity;
 mod stability;
 mod subsets;
 mod tree;
+mod trial;
 
 pub use bound::{Measured, Sides, SizedLosses};
+pub use calibrate::{Calibration, calibrate};
 pub use connect::{Blend, Curve, End, Join, blend, connect, weights};
+pub use ensemble::ensemble;
 pub use error::Error;
 pub use evaluation::{Evaluation, Margins, Means, Told};
 pub use game::{AdapterGame, Value};
+pub use join::{align, fuse, mix};
+pub use pruning::{Judged, Kept, Pruning, folder_curve};
 pub use shapley::{Evenness, LayerShare, Share, evenness, layer_shares, shares};
 pub use similarity::{Similarity, Subspaces, similarity};
 pub use stability::{SizeScores, Spread, stability};
 pub use subsets::{OfSize, subsets};
 pub use tree::{CoalitionTree, LayerRuns};
+pub use trial::{Trial, judge, trial};

@@ -37,7 +37,7 @@ pub struct Subspaces {
 /// Compares adapters of one model, on their factors where ΔW is their product, else on ΔW module by module.
 ///
 /// # Errors
-/// [`coto_merge::Error::Modules`] for adapters of different modules.
+/// [`Error::Modules`] for adapters of different modules.
 ///
 /// # Panics
 /// If there is no adapter.
@@ -54,7 +54,7 @@ pub fn similarity(base: &impl Base, sets: &[&AdapterSet]) -> Result<Similarity, 
                     sets[0].modules().len()
                 ),
             };
-            return Err(coto_merge::Error::Modules { index, what }.into());
+            return Err(Error::Modules { index, what });
         }
     }
     let gram = gram(base, sets);

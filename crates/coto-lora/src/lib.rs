@@ -9,9 +9,11 @@
 //! | [`data`] | labelled text |
 //! | [`image`] | labelled images |
 //! | [`train`] | run files, the loop, checkpoints |
-//! | [`merge`] | joining adapters |
+//! | [`lowrank`] | the algebra of ΔW = B A |
+//! | [`merge`] | merging adapters, folding them into a base |
+//! | [`prune`] | fewer modules, entries and ranks |
 //! | [`shapley`] | Shapley values of any cooperative game |
-//! | [`analysis`] | the adapter game, stability, connectivity, similarity, Theorem 3.1 |
+//! | [`analysis`] | the adapter game, stability, connectivity, similarity, Theorem 3.1, merged and pruned adapters judged |
 //! | [`peft`] | the exchange format of Python's PEFT |
 //! | [`report`] | pictures of results |
 //! | [`gguf`] | GGUF model files |
@@ -24,9 +26,11 @@ pub use coto_data as data;
 pub use coto_gguf as gguf;
 pub use coto_image as image;
 pub use coto_kernels as kernels;
+pub use coto_lowrank as lowrank;
 pub use coto_merge as merge;
 pub use coto_models as models;
 pub use coto_peft as peft;
+pub use coto_prune as prune;
 pub use coto_report as report;
 pub use coto_schedule as schedule;
 pub use coto_shapley as shapley;

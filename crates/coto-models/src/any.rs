@@ -43,6 +43,18 @@ impl Input {
         }
     }
 
+    /// Which rows of what goes into a linear, [rows · width, in], stand for tokens and not for padding; `None` where all do.
+    pub fn tokens(&self, module: &Module) -> Option<Vec<bool>> {
+        let batch = match self {
+            Self::Tokens(batch) => Some(batch.as_ref()),
+            // The prompts are seen by the tower of texts alone.
+            Self::Images(batch) if module.path.starts_with("text_model.") => batch.prompts.as_ref(),
+            Self::Images(_) => None,
+        };
+        let mask = batch?.mask.as_ref()?;
+        Some(mask.to_data().iter().collect())
+    }
+
     /// The device on which it lies.
     pub fn device(&self) -> Device {
         match self {

@@ -303,7 +303,11 @@ impl RunConfig {
     }
 }
 
-fn assign(table: &mut toml::Table, assignment: &str) -> Result<(), Error> {
+/// Sets a value of a table as `--set` does: `a.b=value` with a TOML value; a bare word is a string.
+///
+/// # Errors
+/// [`Error::Assignment`].
+pub fn assign(table: &mut toml::Table, assignment: &str) -> Result<(), Error> {
     let wrong = |reason: String| Error::Assignment {
         text: assignment.to_owned(),
         reason,

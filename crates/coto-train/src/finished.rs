@@ -46,9 +46,17 @@ impl Run {
     /// # Errors
     /// For a folder that is missing, broken or of another model.
     pub fn adapters_of(&self, folder: &Path) -> Result<AdapterSet, Error> {
-        let folder = Folder::load(folder)?;
+        self.adapters_from(&Folder::load(folder)?)
+    }
+
+    /// The adapters of a PEFT folder in memory on the run's model, grouped as the run's are. Modules, ranks and scales are the
+    /// folder's own; where it adapts no module of a layer there is no player of that layer.
+    ///
+    /// # Errors
+    /// For a folder that contradicts itself or is of another model.
+    pub fn adapters_from(&self, folder: &Folder) -> Result<AdapterSet, Error> {
         let players = &self.config.players;
-        Ok(AdapterSet::from_folder(&self.model, &folder, players)?)
+        Ok(AdapterSet::from_folder(&self.model, folder, players)?)
     }
 
     /// What reads the states in the run of a folder, whose model and task are this run's.

@@ -37,7 +37,7 @@ pub use atomic::write as write_atomic;
 pub use checkpoint::{Checkpoint, State};
 pub use config::{
     DataConfig, EvalConfig, HeadConfig, HeadKind, ImagesConfig, LanguageConfig, ModelConfig,
-    OptimConfig, RunConfig,
+    OptimConfig, RunConfig, assign,
 };
 pub use error::Error;
 pub use eval::evaluate;

@@ -58,8 +58,32 @@ impl Readout {
                 let (states, decoder) = told(model, hidden, batch);
                 coto_kernels::cross_entropy(states, decoder.vocabulary(), &batch.targets)
             }
-            _ => cross_entropy(self.logits(model, hidden, batch), &batch.targets).sum(),
+            _ => cross_entropy(self.of_classes(model, hidden, batch), &batch.targets).sum(),
         }
+    }
+
+    /// The logits of the targets, [targets, classes]: all at once, or of a vocabulary in parts of about 32 MiB.
+    ///
+    /// # Panics
+    /// As [`loss`](Self::loss).
+    pub fn logits<'a>(
+        &self,
+        model: &'a Model,
+        hidden: Hidden,
+        batch: &Batch,
+    ) -> Box<dyn Iterator<Item = Tensor<2>> + 'a> {
+        let Self::Tokens = self else {
+            return Box::new(std::iter::once(self.of_classes(model, hidden, batch)));
+        };
+        let (states, decoder) = told(model, hidden, batch);
+        let ([targets, d], [_, vocabulary]) = (states.dims(), decoder.vocabulary().dims());
+        let each = (LOGITS / vocabulary).max(1);
+        let starts = (0..targets).step_by(each);
+        Box::new(starts.map(move |start| {
+            let rows = start..targets.min(start + each);
+            let states = states.clone().slice([rows, 0..d]);
+            coto_kernels::linear(states, decoder.vocabulary(), None)
+        }))
     }
 
     /// For each target by how much its logit exceeds the greatest other one.
@@ -67,26 +91,13 @@ impl Readout {
     /// # Panics
     /// As [`loss`](Self::loss).
     pub fn margins(&self, model: &Model, hidden: Hidden, batch: &Batch) -> Vec<f32> {
-        let Self::Tokens = self else {
-            return margins(self.logits(model, hidden, batch), &batch.targets);
+        let mut targets = &batch.targets[..];
+        let part = |logits: Tensor<2>| {
+            let (own, rest) = targets.split_at(logits.dims()[0]);
+            targets = rest;
+            margins(logits, own)
         };
-        let (states, decoder) = told(model, hidden, batch);
-        let ([_, d], [_, vocabulary]) = (states.dims(), decoder.vocabulary().dims());
-        let each = (LOGITS / vocabulary).max(1);
-        let some = |(i, targets): (usize, &[u32])| {
-            let rows = i * each..i * each + targets.len();
-            let states = states.clone().slice([rows, 0..d]);
-            margins(
-                coto_kernels::linear(states, decoder.vocabulary(), None),
-                targets,
-            )
-        };
-        batch
-            .targets
-            .chunks(each)
-            .enumerate()
-            .flat_map(some)
-            .collect()
+        self.logits(model, hidden, batch).flat_map(part).collect()
     }
 
     /// For each target its cross-entropy in nats and the likeliest class; of tokens that it was not the likeliest is told by a
@@ -103,7 +114,7 @@ impl Readout {
                 .map(|((loss, right), &target)| (loss, if right { target } else { u32::MAX }))
                 .collect();
         }
-        let logits = self.logits(model, hidden, batch);
+        let logits = self.of_classes(model, hidden, batch);
         let losses = cross_entropy(logits.clone(), &batch.targets).into_data();
         let classes = logits.argmax(1).into_data().convert::<i64>();
         let classes = classes.as_slice::<i64>().expect("converted to i64");
@@ -113,7 +124,8 @@ impl Readout {
         pairs.map(|(&loss, &class)| (loss, class as u32)).collect()
     }
 
-    fn logits(&self, model: &Model, hidden: Hidden, batch: &Batch) -> Tensor<2> {
+    /// The logits of classes, [targets, classes].
+    fn of_classes(&self, model: &Model, hidden: Hidden, batch: &Batch) -> Tensor<2> {
         let output = model.head(hidden, &batch.input);
         match self {
             Self::Classes(head) => head.forward(output),

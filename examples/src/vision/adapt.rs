@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::Result;
 use burn::tensor::Device;
 use coto_lora::adapters::{AdapterSet, Pass};
+use coto_lora::analysis::{fuse, mix};
 use coto_lora::coalition::Coalition;
-use coto_lora::merge::{fuse, mix};
 use coto_lora::models::Model;
 use coto_lora::train::{Event, ImageTask, ImagesConfig, Run, RunConfig, Split, Task};
 
@@ -115,8 +115,10 @@ pub fn compare(plan: &Plan, device: &Device) -> Result<Vec<[Found; 2]>> {
                 }
                 let sets: Vec<&AdapterSet> = sets.iter().collect();
                 let halves = vec![1.0 / sets.len() as f64; sets.len()];
-                found.fused.push(accuracy(&probe, &fuse(&sets, &halves)?)?);
-                found.mixed.push(accuracy(&probe, &mix(&sets, &halves)?)?);
+                let fused = fuse(&model, &sets, &halves)?;
+                let mixed = mix(&model, &sets, &halves)?;
+                found.fused.push(accuracy(&probe, &fused)?);
+                found.mixed.push(accuracy(&probe, &mixed)?);
             }
         }
         print(shots, &probes, &found);

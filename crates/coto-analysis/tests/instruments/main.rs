@@ -1,7 +1,10 @@
 //! The coalition tree against the whole model run coalition by coalition, and what the instruments make of it.
 
+mod calibrate;
+mod ensemble;
 #[path = "../../../coto-train/tests/runs/fixture.rs"]
 mod fixture;
+mod folder;
 mod game;
 mod similarity;
 mod tree;

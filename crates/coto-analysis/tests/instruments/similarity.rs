@@ -76,12 +76,6 @@ fn adapters_of_other_modules_are_refused_by_name() {
         AdapterSet::new(&model, &config, &Grouping::Layer, 1).unwrap()
     };
     let error = similarity(&model, &[&of("query"), &of("key")]).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            Error::Merge(coto_merge::Error::Modules { index: 1, .. })
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, Error::Modules { index: 1, .. }), "{error}");
     assert!(error.to_string().contains("attention.self.key"), "{error}");
 }
