@@ -3,6 +3,8 @@
 mod bound;
 mod connect;
 mod gather;
+mod merge;
+mod prune;
 mod shapley;
 mod similarity;
 mod stability;
@@ -18,7 +20,15 @@ use crate::read::{parse, text};
 use crate::{Error, html};
 
 /// The results that there are pages for.
-const KINDS: [&str; 5] = ["shapley", "stability", "connect", "similarity", "bound"];
+const KINDS: [&str; 7] = [
+    "shapley",
+    "stability",
+    "connect",
+    "similarity",
+    "bound",
+    "merge",
+    "prune",
+];
 
 /// One result as part of a page.
 struct Section {
@@ -99,6 +109,8 @@ fn section(path: &Path, id: &str) -> Result<Section, Error> {
         "connect" => Ok(connect::section(&parse(&text, path, 1)?, &origin, id)),
         "similarity" => Ok(similarity::section(&parse(&text, path, 1)?, &origin, id)),
         "bound" => Ok(bound::section(&parse(&text, path, 1)?, &origin, id)),
+        "merge" => Ok(merge::section(&parse(&text, path, 1)?, &origin, id)),
+        "prune" => Ok(prune::section(&parse(&text, path, 1)?, &origin, id)),
         _ => Err(Error::Kind {
             path: path.to_owned(),
             kind,

@@ -56,6 +56,31 @@ fn stability() -> Value {
     )
 }
 
+fn merge() -> Value {
+    let means = |accuracy: f64| json!({"loss": 2.0 - accuracy, "accuracy": accuracy});
+    let task = |name: &str, own: f64| json!({"name": name, "samples": 50, "base": means(0.4), "own": means(own)});
+    let trial = |method: &str, scores: &[f64]| {
+        let scores: Vec<Value> = scores.iter().map(|score| means(*score)).collect();
+        json!({"method": method, "scores": scores, "rank": 16, "error": 0.05, "seconds": 0.5, "refused": null})
+    };
+    let mut refused = trial("<lego>", &[]);
+    refused["refused"] = json!("needs one rank");
+    with(
+        origin("merge", &["runs/a/adapter", "runs/b/adapter"]),
+        json!({"tasks": [task("verbs", 0.8), task("spam", 0.5)], "weights": [0.5, 0.5],
+            "trials": [trial("concat", &[0.6, 0.4]), trial("core+ties", &[0.8, 0.4]), refused]}),
+    )
+}
+
+fn prune() -> Value {
+    let point = |kept: f64, accuracy: f64| json!({"kept": kept, "loss": 2.0 - accuracy, "accuracy": accuracy});
+    let curve = |by: &str, middle: f64, area: f64| json!({"by": by, "area": area, "points": [point(0.0, 0.5), point(0.5, middle), point(1.0, 0.8)]});
+    with(
+        origin("prune", &["runs/a/adapter"]),
+        json!({"unit": "players", "seconds": 2.5, "curves": [curve("norm", 0.55, 0.6), curve("shapley", 0.75, 0.7)]}),
+    )
+}
+
 fn connect(three: bool) -> Value {
     let point = |weights: &[f64], accuracy: f64| json!({"weights": weights, "loss": 2.0 - accuracy, "accuracy": accuracy});
     let curve = |ends: [usize; 2], join: &str, aligned: bool| {
@@ -191,6 +216,35 @@ fn stability_shows_means_and_spread() {
             "Accuracy is 70.0 % with all 2 players on, 60.0 % on average with 1 of them, and 50.0 % with none.",
             "class=\"whisker s0\"",
             "<th scope=\"row\">2</th><td>2 (all)</td><td>1.50</td><td>1.40</td><td>1.60</td><td>70.0 %</td>",
+        ],
+    );
+}
+
+#[test]
+fn ways_to_merge_are_ranked_by_what_they_keep() {
+    let page = page(&merge());
+    assert_stands_alone(&page);
+    assert_says(
+        &page,
+        &[
+            "core+ties keeps 90.0 % of the accuracy that 2 adapters have on their own tasks; without any adapter it is 65.0 %.",
+            "<th scope=\"row\">concat</th><td>60.0 %</td><td>40.0 %</td><td>77.5 %</td><td>1.5000</td><td>16</td><td>5.0 %</td>",
+            "&lt;lego&gt;: needs one rank",
+        ],
+    );
+    assert!(page.find("core+ties</th>").unwrap() < page.find("concat</th>").unwrap());
+}
+
+#[test]
+fn pruning_curves_are_compared_by_their_area() {
+    let page = page(&prune());
+    assert_stands_alone(&page);
+    assert_says(
+        &page,
+        &[
+            "Pruned by shapley, accuracy stays highest: 70.0 % on average over all shares.",
+            "players kept, %",
+            "<th scope=\"row\">norm</th><td>50.0 %</td><td>1.45</td><td>55.0 %</td>",
         ],
     );
 }
