@@ -6,6 +6,7 @@ use coto_models::BaseQuant;
 use coto_train::Split;
 
 use crate::analysis::{BoundArgs, ConnectArgs, ShapleyArgs, SimilarityArgs, StabilityArgs};
+use crate::edit::{ExportArgs, MergeArgs, PruneArgs};
 
 /// Fine-tune models with CoTo; inspect and exchange adapters.
 #[derive(Debug, Parser)]
@@ -47,6 +48,12 @@ pub enum Verb {
     Similarity(SimilarityArgs),
     /// Measure both sides of CoTo's Theorem 3.1
     Bound(BoundArgs),
+    /// Merge adapters into one: one method, or many that are judged on the adapters' own tasks
+    Merge(MergeArgs),
+    /// Make an adapter smaller: fewer modules, fewer entries, lower ranks; or draw the curve of what that costs
+    Prune(PruneArgs),
+    /// Fold an adapter into its base checkpoint, or write it for others to load
+    Export(ExportArgs),
     /// Let a decoder continue a text, or talk with it; with adapters, switched by name
     Generate(GenerateArgs),
     /// List a model's linears, and which of them some targets choose
@@ -227,6 +234,8 @@ pub struct DemoArgs {
 pub enum DemoTask {
     /// 26 classes of nouns, told by their definitions
     WordnetNouns,
+    /// 15 classes of verbs, told by their definitions
+    WordnetVerbs,
     /// Unsolicited e-mail against the rest
     SpamAssassin,
 }
@@ -235,6 +244,7 @@ impl DemoTask {
     pub fn folder(self) -> &'static str {
         match self {
             Self::WordnetNouns => "wordnet-nouns",
+            Self::WordnetVerbs => "wordnet-verbs",
             Self::SpamAssassin => "spam-assassin",
         }
     }

@@ -221,8 +221,8 @@ fn join(method: &'static str, sets: &[AdapterSet], probe: &Run) -> Result<Joined
     };
     let joined = Joined {
         method,
-        fusion_accuracy: accuracy(coto_merge::fuse(&sets, &weights)?)?,
-        mixture_accuracy: accuracy(coto_merge::mix(&sets, &weights)?)?,
+        fusion_accuracy: accuracy(coto_analysis::fuse(probe.model(), &sets, &weights)?)?,
+        mixture_accuracy: accuracy(coto_analysis::mix(probe.model(), &sets, &weights)?)?,
     };
     eprintln!(
         "{method}, seeds joined at 0.5: {:.4} on A and B, {:.4} on ΔW",

@@ -4,6 +4,7 @@ mod analysis;
 mod args;
 mod ask;
 mod demo;
+mod edit;
 mod generate;
 mod init;
 mod train;
@@ -20,6 +21,8 @@ static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
     keep_freed_memory();
+    // A closed pipe, as of `coto … --json | head`, ends the command in silence.
+    sigpipe::reset();
     match run(Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -41,6 +44,9 @@ fn run(args: Args) -> Result<()> {
         Verb::Connect(args) => analysis::connect(&args),
         Verb::Similarity(args) => analysis::similarity(&args),
         Verb::Bound(args) => analysis::bound(&args),
+        Verb::Merge(args) => edit::merge(&args),
+        Verb::Prune(args) => edit::prune(&args),
+        Verb::Export(args) => edit::export(&args),
         Verb::Generate(args) => generate::run(&args),
         Verb::Targets {
             model,

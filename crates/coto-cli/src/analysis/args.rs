@@ -60,7 +60,7 @@ pub struct ShapleyArgs {
     /// Stop as soon as no value's standard error is above this
     #[arg(long, value_name = "ERROR")]
     pub precision: Option<f64>,
-    /// Keep every coalition's value in a file beside the result until it is there, and go on from that file
+    /// Keep every coalition's value in a file beside the result, and go on from that file: after a kill, with a larger budget
     #[arg(long)]
     pub resume: bool,
     /// Write the values of all coalitions into the result, in the order of their players' bits

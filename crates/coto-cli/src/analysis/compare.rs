@@ -2,8 +2,7 @@
 
 use anyhow::Result;
 use coto_adapters::AdapterSet;
-use coto_analysis::{Curve, End, Join, blend, weights};
-use coto_merge::align;
+use coto_analysis::{Curve, End, Join, align, blend, weights};
 use serde_json::json;
 
 use super::{ConnectArgs, SimilarityArgs, Subject, merged, publish};
@@ -26,7 +25,7 @@ pub fn connect(args: &ConnectArgs) -> Result<()> {
         }
         for (join, aligned) in paths {
             let pair = match aligned {
-                true => turned(&pair)?,
+                true => turned(&subject, &pair)?,
                 false => pair.to_vec(),
             };
             match coto_analysis::connect(&evaluation, &pair, join, aligned, args.steps) {
@@ -41,7 +40,11 @@ pub fn connect(args: &ConnectArgs) -> Result<()> {
     }
     let triangle = match ends.len() {
         3 => {
-            let ends = if args.align { turned(&ends)? } else { ends };
+            let ends = if args.align {
+                turned(&subject, &ends)?
+            } else {
+                ends
+            };
             let all = weights(3, args.steps)?;
             let points = all
                 .iter()
@@ -91,16 +94,14 @@ fn ends(subject: &Subject) -> Result<Vec<End>> {
 }
 
 /// The ends, all but the first aligned to it.
-fn turned(ends: &[End]) -> Result<Vec<End>> {
-    let first = &ends[0].adapters;
-    let turn = |(i, end): (usize, &End)| -> Result<End> {
-        let mut end = end.clone();
-        if i > 0 {
-            end.adapters = align(first, &end.adapters)?;
-        }
-        Ok(end)
+fn turned(subject: &Subject, ends: &[End]) -> Result<Vec<End>> {
+    let sets: Vec<&AdapterSet> = ends.iter().map(|end| &end.adapters).collect();
+    let turned = align(subject.run.model(), &sets)?.into_iter().zip(ends);
+    let end = |(adapters, end): (AdapterSet, &End)| End {
+        adapters,
+        readout: end.readout.clone(),
     };
-    ends.iter().enumerate().map(turn).collect()
+    Ok(turned.map(end).collect())
 }
 
 fn print_curve(([from, to], curve): &([usize; 2], Curve)) {

@@ -22,14 +22,14 @@ pub use shapley::run as shapley;
 pub use sizes::{bound, stability};
 
 /// An adapter folder, and the run folder that it lies in, if it lies in one.
-struct Place {
-    adapter: PathBuf,
-    run: Option<PathBuf>,
+pub struct Place {
+    pub adapter: PathBuf,
+    pub run: Option<PathBuf>,
 }
 
 impl Place {
     /// Of a run folder or an adapter folder.
-    fn of(path: &Path) -> Result<Self> {
+    pub fn of(path: &Path) -> Result<Self> {
         let is_run = |folder: &Path| folder.join("run.toml").exists();
         if is_run(path) {
             return Ok(Self {
@@ -158,7 +158,7 @@ fn publish(
 }
 
 /// `layer`, `module`, `kind`, or any other grouping as JSON has it.
-fn grouping(text: &str) -> Result<Grouping, String> {
+pub fn grouping(text: &str) -> Result<Grouping, String> {
     let bare = serde_json::from_value(Value::String(text.to_owned()));
     let found = bare.or_else(|_| serde_json::from_str(text));
     found.map_err(|_| {

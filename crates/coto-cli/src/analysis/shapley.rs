@@ -69,11 +69,7 @@ pub fn run(args: &ShapleyArgs) -> Result<()> {
         result["values"] = json!(values);
     }
     let print = || print(&result, &shares);
-    publish(&args.folder, "shapley", &judging.setting, &result, print)?;
-    if let Some(path) = record {
-        std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
-    }
-    Ok(())
+    publish(&args.folder, "shapley", &judging.setting, &result, print)
 }
 
 /// The file of values to go on from, named after all that the values depend on.

@@ -2,6 +2,7 @@
 
 mod analysis;
 mod broken;
+mod edit;
 #[path = "../../../coto-train/tests/runs/fixture.rs"]
 mod fixture;
 mod language;
