@@ -4,10 +4,14 @@
     python parity.py reference MODEL WORK   inputs.safetensors; hidden.safetensors: the states at each depth;
                                             theirs/NAME/: adapters made by PEFT; theirs.safetensors: the states with each
     python parity.py ours MODEL WORK        ours.safetensors: the states with each adapter of ours/NAME/
+    python parity.py merged MODEL WORK      merged.safetensors: the states with what PEFT's own `add_weighted_adapter` makes of the
+                                            folders of WORK, by the names in merges.json:
+                                            {NAME: {"folders": [DIR, ...], "weights": [...], "options": {...}}}
 
 States are of the tokens only, [tokens, d]: padding is left out.
 """
 
+import json
 import pathlib
 import subprocess
 import sys
@@ -127,5 +131,24 @@ def ours(model, work):
     save_file(outputs, f"{work}/ours.safetensors")
 
 
+def merged(model, work):
+    from peft import PeftModel
+    from safetensors.torch import save_file
+
+    batch = tokens(model)
+    outputs = {}
+    for name, merge in json.loads(pathlib.Path(work, "merges.json").read_text()).items():
+        first, *rest = [str(pathlib.Path(work, folder)) for folder in merge["folders"]]
+        # In f64, for in f32 the singular vectors, and so what is left of a matrix of full rank, are off by as much as the limit.
+        adapted = PeftModel.from_pretrained(load(model).double(), first, adapter_name="0")
+        for index, folder in enumerate(rest, 1):
+            adapted.load_adapter(folder, adapter_name=str(index))
+        names = [str(index) for index in range(len(rest) + 1)]
+        adapted.base_model.add_weighted_adapter(names, merge["weights"], "merged", **merge["options"])
+        adapted.base_model.set_adapter("merged")
+        outputs[name] = states(adapted.eval(), batch)[-1].float()
+    save_file(outputs, f"{work}/merged.safetensors")
+
+
 if __name__ == "__main__":
-    {"fetch": fetch, "reference": reference, "ours": ours}[sys.argv[1]](*sys.argv[2:])
+    {"fetch": fetch, "reference": reference, "ours": ours, "merged": merged}[sys.argv[1]](*sys.argv[2:])

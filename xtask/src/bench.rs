@@ -9,6 +9,7 @@ use crate::parity::{DECODER, ENCODER, Python, Script};
 use found::Found;
 
 mod found;
+mod merging;
 mod rounds;
 mod side;
 
@@ -65,6 +66,12 @@ pub struct Args {
     /// What is timed, one or more; else all.
     #[arg(long, value_delimiter = ',', value_parser = MEASURES.to_vec())]
     measures: Vec<String>,
+    /// Time merges of adapters instead.
+    #[arg(long, conflicts_with_all = ["turns", "rounds", "shapes", "decoder_shapes", "variants", "measures"])]
+    merging: bool,
+    /// Rows and columns of the module that is merged densely too, in minutes for 4096 of them.
+    #[arg(long, default_value_t = 4096, requires = "merging", value_parser = clap::value_parser!(u64).range(16..=16384))]
+    merging_size: u64,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -103,6 +110,14 @@ pub fn run(args: &Args) -> Result<()> {
         .clone()
         .unwrap_or_else(|| scratch.path().join("venv"));
     let python = Python::ready(&venv)?;
+    if args.merging {
+        return merging::run(
+            &python,
+            scratch.path(),
+            args.merging_size as usize,
+            args.json,
+        );
+    }
     let groups = groups(args, &python, scratch.path())?;
     let sources = Sources {
         ours: build("coto-benches")?,
@@ -185,14 +200,28 @@ fn reference(variant: &str) -> &str {
 
 /// Builds a program as a part of the whole workspace, so that burn is not compiled once more for it.
 pub fn build(program: &str) -> Result<PathBuf> {
+    Ok(release(&["--workspace", "--bins"], program)?.join(program))
+}
+
+/// Builds an example of a crate that does not know burn.
+fn build_example(package: &str, example: &str) -> Result<PathBuf> {
+    // With the command's package the features, and so the builds, are those of the rest.
+    let packages = ["--package", "coto-cli", "--package", package];
+    let what = [packages.as_slice(), &["--example", example]].concat();
+    Ok(release(&what, example)?.join("examples").join(example))
+}
+
+/// Builds; returns the folder of release builds.
+fn release(what: &[&str], program: &str) -> Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["build", "--release", "--workspace", "--bins"])
+        .args(["build", "--release"])
+        .args(what)
         .current_dir(&root)
         .status()?;
     ensure!(status.success(), "`{program}` does not compile");
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(target.join("release").join(program))
+    Ok(target.join("release"))
 }

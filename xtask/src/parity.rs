@@ -3,6 +3,7 @@
 
 mod checks;
 mod decoder;
+mod edited;
 mod python;
 mod table;
 mod tensors;
@@ -79,6 +80,8 @@ fn compare(script: &Script, model: &Path, work: &Path) -> Result<table::Table> {
     let made = checks.make()?;
     script.run("ours", &[model, work])?;
     checks.ours(&made, &mut table)?;
+    script.run("merged", &[model, work])?;
+    checks.merged(&made, &mut table)?;
     checks.theirs(&mut table)?;
     Ok(table)
 }

@@ -8,8 +8,10 @@ use anyhow::{Context, Result, ensure};
 use coto_train::RunConfig;
 use serde::Deserialize;
 
+use edited::Merging;
 use found::{Found, Key};
 
+mod edited;
 mod found;
 mod measure;
 mod table;
@@ -53,6 +55,12 @@ struct Study {
     rates: Vec<f64>,
     /// Test rows on which coalitions and joined runs are judged.
     rows: usize,
+    /// Whether the runs' adapters are pruned too, at the end.
+    #[serde(default)]
+    prune: bool,
+    /// How the adapters of all tasks are merged.
+    #[serde(default, rename = "merge")]
+    merges: Vec<Merging>,
     #[serde(rename = "task")]
     tasks: Vec<Choice>,
     #[serde(rename = "regime")]
@@ -84,14 +92,29 @@ pub fn run(args: &Args) -> Result<()> {
     study.check(args).with_context(|| named(&args.file))?;
     let coto = crate::bench::build("coto")?;
     let mut found = Found::open(&args.file.with_extension("json"))?;
+    let mut plans = Vec::new();
+    let write = |found: &Found| {
+        let table = table::markdown(&study, found);
+        coto_train::write_atomic(&args.file.with_extension("md"), table.as_bytes())
+    };
     for regime in chosen(&study.regimes, &args.regimes) {
         study.search(args, regime, &coto, &mut found)?;
         for &seed in &study.seeds {
             if args.seeds.is_empty() || args.seeds.contains(&seed) {
-                study.seed(args, regime, seed, &coto, &mut found)?;
-                let table = table::markdown(&study, &found);
-                coto_train::write_atomic(&args.file.with_extension("md"), table.as_bytes())?;
+                plans.extend(study.seed(args, regime, seed, &coto, &mut found)?);
+                write(&found)?;
             }
+        }
+    }
+    if study.prune {
+        for plan in plans
+            .iter()
+            .filter(|plan| !found.is_pruned(plan))
+            .collect::<Vec<_>>()
+        {
+            train(&[plan], args.jobs, &coto)?;
+            found.prune(plan, study.rows)?;
+            write(&found)?;
         }
     }
     print!("{}", table::markdown(&study, &found));
@@ -169,7 +192,7 @@ impl Study {
                 }
             }
         }
-        train(&plans, args.jobs, coto)?;
+        train(&plans.iter().collect::<Vec<_>>(), args.jobs, coto)?;
         plans.iter().try_for_each(|plan| found.score(plan))
     }
 
@@ -181,7 +204,7 @@ impl Study {
         seed: u64,
         coto: &Path,
         found: &mut Found,
-    ) -> Result<()> {
+    ) -> Result<Vec<Plan>> {
         let place = self.seeds.iter().position(|&own| own == seed);
         let before = place.and_then(|place| place.checked_sub(1));
         let before = before.map(|place| self.seeds[place]);
@@ -205,11 +228,22 @@ impl Study {
                 plans.push((own, other));
             }
         }
-        train(&needed, args.jobs, coto)?;
+        train(&needed.iter().collect::<Vec<_>>(), args.jobs, coto)?;
         for (plan, other) in &plans {
             found.measure(plan, other.as_ref(), self.rows)?;
         }
-        Ok(())
+        let plans: Vec<Plan> = plans.into_iter().map(|(plan, _)| plan).collect();
+        if !self.merges.is_empty() && args.tasks.is_empty() {
+            for method in &self.methods {
+                let own = plans.iter().filter(|plan| plan.key.method == method.name);
+                let own: Vec<&Plan> = own.collect();
+                if !found.is_merged(&self.merges, &own) {
+                    train(&own, args.jobs, coto)?;
+                    found.merge(&self.merges, &own, self.rows)?;
+                }
+            }
+        }
+        Ok(plans)
     }
 
     /// The rate with which a run has the best accuracy on the validation rows.
@@ -230,7 +264,7 @@ impl Study {
 }
 
 /// Trains those of the runs that are not finished, going on with those that have begun.
-fn train(plans: &[Plan], jobs: u64, coto: &Path) -> Result<()> {
+fn train(plans: &[&Plan], jobs: u64, coto: &Path) -> Result<()> {
     let left = Mutex::new(plans.iter().filter(|plan| !plan.is_finished()));
     let work = || -> Result<()> {
         loop {

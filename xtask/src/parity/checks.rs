@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use coto_adapters::{AdapterConfig, AdapterSet, Init, Pass};
 use coto_coalition::{Grouping, stream};
@@ -11,6 +11,7 @@ use coto_models::{Bert, Layered, TokenBatch};
 use coto_peft::Folder;
 use rand::RngExt;
 
+use super::edited;
 use super::table::{Row, Table};
 use super::tensors::{distance, read, values};
 
@@ -29,6 +30,9 @@ const MADE: [(&str, &str, Init); 7] = [
     ("lora-olora", "lora", Init::Olora),
     ("lora-orthogonal", "lora", Init::Orthogonal),
 ];
+
+/// The states with the adapters made here, by name.
+pub type Made = BTreeMap<String, Tensor<2>>;
 
 /// The model, and the batch that both sides run.
 pub struct Checks<'a> {
@@ -86,37 +90,57 @@ impl<'a> Checks<'a> {
         Ok(())
     }
 
-    /// Makes adapters with random factors, as PEFT folders in `work/ours`; returns the states with each.
-    pub fn make(&self) -> Result<BTreeMap<&'static str, Tensor<2>>> {
-        let make = |(name, variant, init)| {
+    /// Makes adapters with random factors, and others of such ones, as PEFT folders in `work/ours`; returns the states with each.
+    pub fn make(&self) -> Result<Made> {
+        let mut made = Made::new();
+        for (name, variant, init) in MADE {
             let config = AdapterConfig::lora(8, 16.0)
                 .variant(variant)
                 .init(init)
                 .targets(["query", "value", "dense"]);
             let mut set = AdapterSet::new(self.bert, &config, &Grouping::Layer, SEED)?;
-            perturb(&mut set, if variant == "hira" { 0.7 } else { 0.1 });
+            perturb(&mut set, if variant == "hira" { 0.7 } else { 0.1 }, SEED);
             set.to_folder()?.save(self.work.join("ours").join(name))?;
-            Ok((name, self.with(&set)))
-        };
-        MADE.into_iter().map(make).collect()
+            made.insert(name.to_owned(), self.with(&set));
+        }
+        for (name, folder) in edited::folders(self.bert, self.work)? {
+            folder.save(self.work.join("ours").join(&name))?;
+            let set = AdapterSet::from_folder(self.bert, &folder, &Grouping::Layer)?;
+            made.insert(name, self.with(&set));
+        }
+        Ok(made)
     }
 
     /// The adapters made here, in PEFT and read again.
-    pub fn ours(&self, made: &BTreeMap<&str, Tensor<2>>, table: &mut Table) -> Result<()> {
+    pub fn ours(&self, made: &Made, table: &mut Table) -> Result<()> {
         let golden = read(&self.work.join("ours.safetensors"))?;
+        ensure!(golden.keys().eq(made.keys()), "PEFT read other folders");
         for (name, golden) in &golden {
-            let here = made.get(name.as_str()).with_context(|| name.clone())?;
-            self.compare(format!("PEFT reads ours: {name}"), here, golden, table)?;
+            self.compare(
+                format!("PEFT reads ours: {name}"),
+                &made[name],
+                golden,
+                table,
+            )?;
         }
         for name in golden.keys() {
             let (set, differing) = self.round_trip(&format!("ours/{name}"))?;
             self.compare(
                 format!("ours read again: {name}"),
                 &self.with(&set),
-                &made[name.as_str()],
+                &made[name],
                 table,
             )?;
             table.push(same(format!("ours written again: {name}"), differing));
+        }
+        Ok(())
+    }
+
+    /// The merges that PEFT made itself, against the same made here.
+    pub fn merged(&self, made: &Made, table: &mut Table) -> Result<()> {
+        for (name, golden) in read(&self.work.join("merged.safetensors"))? {
+            let here = made.get(&name).with_context(|| name.clone())?;
+            self.compare(format!("PEFT merges alike: {name}"), here, &golden, table)?;
         }
         Ok(())
     }
@@ -195,9 +219,9 @@ pub fn same(what: String, differing: usize) -> Row {
 }
 
 /// Adds a number between -width and width to each element of each factor.
-pub fn perturb(set: &mut AdapterSet, width: f32) {
+pub fn perturb(set: &mut AdapterSet, width: f32, seed: u64) {
     for factor in set.factors() {
-        let mut draws = stream(SEED, &format!("perturb/{}", factor.name));
+        let mut draws = stream(seed, &format!("perturb/{}", factor.name));
         let shape = factor.tensor.shape();
         let noise: Vec<f32> = (0..shape.num_elements())
             .map(|_| draws.random_range(-width..width))

@@ -63,7 +63,7 @@ pub fn compare(script: &Script, gguf: &Path, work: &Path) -> Result<Table> {
     };
     let ours = AdapterConfig::lora(8, 16.0).targets(["q_proj", "v_proj"]);
     let mut ours = AdapterSet::new(&quantised, &ours, &Grouping::Layer, 1)?;
-    perturb(&mut ours, 0.03);
+    perturb(&mut ours, 0.03, 1);
     ours.to_folder()?.save(work.join("ours"))?;
     script.run("ours", &[gguf, work])?;
     let there = read(&work.join("ours.safetensors"))?

@@ -5,7 +5,11 @@ use coto_train::Scores;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::edited::{self, Merging};
 use super::{Plan, measure, named};
+
+/// What stands for the task of merged adapters.
+pub const MERGED: &str = "all tasks merged";
 
 /// Which run.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +40,15 @@ pub struct Found {
 
 /// Named numbers.
 pub type Group = Vec<(String, f64)>;
+
+/// What the merged runs of all tasks are known by.
+fn merged_key(plans: &[&Plan]) -> Key {
+    Key {
+        task: MERGED.to_owned(),
+        rate: 0.0,
+        ..plans[0].key.clone()
+    }
+}
 
 impl Found {
     /// From its file, if there is one.
@@ -103,6 +116,36 @@ impl Found {
         ];
         let group = group.map(|(name, value)| (name.to_owned(), value)).to_vec();
         self.put(&plan.key, vec![("scores", group)])
+    }
+
+    /// Whether it is known what pruning does to a run.
+    pub fn is_pruned(&self, plan: &Plan) -> bool {
+        self.has(&plan.key, "accuracy by layers kept")
+    }
+
+    /// Measures what pruning does to a finished run.
+    pub fn prune(&mut self, plan: &Plan, rows: usize) -> Result<()> {
+        self.put(&plan.key, edited::pruned(&plan.folder, rows)?)
+    }
+
+    /// Whether it is known what merging does to the runs of all tasks.
+    pub fn is_merged(&self, merges: &[Merging], plans: &[&Plan]) -> bool {
+        let key = merged_key(plans);
+        let mut labels = merges.iter().flat_map(Merging::labels);
+        labels.all(|label| self.has(&key, &label))
+    }
+
+    /// Measures what merging does to the finished runs of all tasks.
+    pub fn merge(&mut self, merges: &[Merging], plans: &[&Plan], rows: usize) -> Result<()> {
+        let tasks: Vec<(String, &Path)> = plans
+            .iter()
+            .map(|plan| (plan.key.task.clone(), plan.folder.as_path()))
+            .collect();
+        let groups = edited::merged(merges, &tasks, rows)?;
+        let groups = groups
+            .iter()
+            .map(|(name, group)| (name.as_str(), group.clone()));
+        self.put(&merged_key(plans), groups.collect())
     }
 
     /// Measures what is not known of a finished run, and of it joined with another.

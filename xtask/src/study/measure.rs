@@ -18,7 +18,8 @@ type Of = fn(&Means) -> f64;
 /// The most players all of whose coalitions are evaluated.
 const MOST: usize = 12;
 
-fn open(folder: &Path) -> Result<Run> {
+/// The finished run in a folder.
+pub fn open(folder: &Path) -> Result<Run> {
     Run::finished(folder, None).with_context(|| named(folder))
 }
 

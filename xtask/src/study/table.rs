@@ -1,6 +1,6 @@
 use std::fmt::Write;
 
-use super::found::{Cell, Found};
+use super::found::{Cell, Found, MERGED};
 use super::{Choice, Study};
 
 /// Means over the seeds with their standard errors, and paired differences from the first method: a table for each group.
@@ -20,7 +20,73 @@ pub fn markdown(study: &Study, found: &Found) -> String {
             }
         }
     }
+    for regime in &study.regimes {
+        merged(study, found, regime, &mut text);
+    }
     text
+}
+
+/// What merging keeps of the accuracy of the tasks' own adapters: a line for each way to merge, a column for each method of training.
+fn merged(study: &Study, found: &Found, regime: &Choice, text: &mut String) {
+    let cells = || {
+        let own = |cell: &&Cell| cell.key.task == MERGED && cell.key.regime == regime.name;
+        found.cells.iter().filter(own)
+    };
+    let Some(first) = cells().next() else {
+        return;
+    };
+    let of = |method: &str, by: &str, name: &str| -> Vec<(u64, f64)> {
+        let own = cells().filter(|cell| cell.key.method == method);
+        own.filter_map(|cell| Some((cell.key.seed, number(cell, by, name)?)))
+            .collect()
+    };
+    let average = |numbers: &[(u64, f64)]| {
+        numbers.iter().map(|(_, x)| x).sum::<f64>() / numbers.len().max(1) as f64
+    };
+    let columns: Vec<&str> = study
+        .methods
+        .iter()
+        .map(|method| method.name.as_str())
+        .collect();
+    let mut lines: Vec<(f64, String)> = Vec::new();
+    for by in first.groups.keys() {
+        let mut cells = Vec::new();
+        let (mut all, share) = (Vec::new(), "accuracy over own");
+        for name in [share, "loss"] {
+            let each: Vec<Vec<(u64, f64)>> =
+                columns.iter().map(|method| of(method, by, name)).collect();
+            cells.extend(each.iter().map(|numbers| mean(numbers)));
+            if let [one, other] = each.as_slice() {
+                let less = |&(seed, value): &(u64, f64)| {
+                    let (_, theirs) = other.iter().find(|(own, _)| *own == seed)?;
+                    Some((seed, value - theirs))
+                };
+                cells.push(mean(&one.iter().filter_map(less).collect::<Vec<_>>()));
+            }
+            all.push(average(&each.concat()));
+        }
+        lines.push((all[0], format!("| {by} | {} |", cells.join(" | "))));
+    }
+    lines.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let mut head = Vec::new();
+    for name in ["over own", "loss"] {
+        head.extend(columns.iter().map(|method| format!("{method}, {name}")));
+        if let [one, other] = columns.as_slice() {
+            head.push(format!("{one} − {other}"));
+        }
+    }
+    writeln!(
+        text,
+        "### {MERGED}, {}\n\n| merged by | {} |",
+        regime.name,
+        head.join(" | ")
+    )
+    .expect("a string");
+    writeln!(text, "|---|{}", "---|".repeat(head.len())).expect("a string");
+    for (_, line) in lines {
+        writeln!(text, "{line}").expect("a string");
+    }
+    text.push('\n');
 }
 
 /// The numbers of steps that there are runs of.
