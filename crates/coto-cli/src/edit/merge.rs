@@ -8,6 +8,7 @@ use coto_adapters::AdapterSet;
 use coto_analysis::{End, Evaluation, Margins, Means, Trial, ensemble, judge, trial};
 use coto_coalition::{Coalition, Grouping};
 use coto_lowrank::Statistics;
+use coto_merge::peft_compat::{PeftOptions, add_weighted_adapter};
 use coto_merge::{
     Entry, Kind, Merged, Needs, SearchOptions, Source, catalogue, merge, search, suite,
 };
@@ -25,7 +26,7 @@ pub struct MergeArgs {
     /// The folders of finished runs, or adapter folders; or a recipe, a .toml file
     #[arg(required_unless_present = "explain")]
     pub sources: Vec<PathBuf>,
-    /// How to merge, as --explain lists it; concat by default
+    /// How to merge, as --explain lists it; concat by default. Or peft:NAME, as PEFT's combination_type of that name
     #[arg(long)]
     pub method: Option<String>,
     /// The adapters' weights; one over their number by default
@@ -178,6 +179,13 @@ impl<'a> Bench<'a> {
         let method = &self.recipe.method;
         self.prepare(std::slice::from_ref(method))?;
         let sources = self.sources(&self.weights);
+        if let Some(name) = method.strip_prefix("peft:") {
+            let mut made = self.as_peft(name)?;
+            made.side = self.side();
+            made.save(out)?;
+            println!("{}", out.display());
+            return Ok(());
+        }
         // The mean of the factors needs no ΔW, so it is there for every variant.
         if method == "fuse" && self.recipe.options.rank.is_none() && self.recipe.modules.is_empty()
         {
@@ -234,6 +242,21 @@ impl<'a> Bench<'a> {
             .for_each(|remark| println!("note: {remark}"));
         println!("{}", out.display());
         Ok(())
+    }
+
+    /// What PEFT's `add_weighted_adapter` makes, by a `combination_type`.
+    fn as_peft(&self, name: &str) -> Result<Folder> {
+        let options = &self.recipe.options;
+        let options = PeftOptions {
+            combination_type: name.parse()?,
+            svd_rank: options.rank,
+            density: options.density,
+            majority_sign_method: options.majority,
+            seed: self.recipe.seed,
+            ..PeftOptions::default()
+        };
+        let folders: Vec<&Folder> = self.opened.iter().map(|(_, folder)| folder).collect();
+        Ok(add_weighted_adapter(&folders, &self.weights, &options)?)
     }
 
     /// What the folder tells of itself.

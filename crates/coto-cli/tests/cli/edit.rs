@@ -88,6 +88,23 @@ fn a_recipe_says_what_flags_say_and_more() {
     succeed(dir, &flags);
     let weights = |name: &str| fs::read(dir.join(name).join("adapter_model.safetensors")).unwrap();
     assert_eq!(weights("by-recipe"), weights("by-flags"));
+    let peft = |name: &str| {
+        let method = format!("peft:{name}");
+        vec![
+            "merge".to_owned(),
+            "out".into(),
+            "other".into(),
+            "--method".into(),
+            method,
+            "-o".into(),
+            name.into(),
+        ]
+    };
+    let args = peft("cat");
+    succeed(dir, &args.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(adapter(dir, "cat")["modules"].as_array().unwrap().len(), 12);
+    let args = peft("cot");
+    assert!(refusal(dir, &args.iter().map(String::as_str).collect::<Vec<_>>()).contains("cat"));
 
     fs::write(
         dir.join("recipe.toml"),
