@@ -15,6 +15,8 @@ pub struct Entry {
     pub about: &'static str,
     /// Where it is from.
     pub source: &'static str,
+    /// The fields of [`Options`] that it takes. A rank to compress to is the [plan](crate::Plan)'s, so every method has one.
+    pub options: &'static [&'static str],
     pub(crate) make: Make,
 }
 
@@ -54,6 +56,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
                 Costs a copy. The yardstick for everything else, and the thing to do when the rank does not matter, as before folding \
                 into the base.",
         source: "the algebra of ΔW; task arithmetic, arXiv 2212.04089",
+        options: &[],
         make: Make::Method(|_| Ok(sum(Linear::default()))),
     },
     Entry {
@@ -61,6 +64,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
         about: "The weighted sum of the updates, then the nearest update of the rank asked for, with the relative error module by \
                 module. Costs a QR of the stacked factors; ΔW is never formed. To choose for a plain sum or mean that must stay small.",
         source: "Eckart and Young, Psychometrika 1, 1936",
+        options: &["rank"],
         make: Make::Method(|options| match options.rank {
             Some(_) => Ok(sum(Linear::default())),
             None => Err(needs(
@@ -74,6 +78,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
                 must be one for all. Costs next to nothing. Good where the factors correspond: adapters of one start, trained with \
                 CoTo, or aligned first.",
         source: "LoraRetriever, arXiv 2402.09997; CopRA, arXiv 2410.22911",
+        options: &[],
         make: Make::Method(|_| Ok(lift(Space::Factors, mean()))),
     },
     Entry {
@@ -82,6 +87,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
                 each cluster. Ranks may differ, and the new one is free. Costs inner products of all units. To choose for many \
                 adapters with much in common, of which a small one is to be made.",
         source: "LoRA-LEGO, arXiv 2409.16167",
+        options: &["rank"],
         make: Make::Method(|options| Ok(Arc::new(Lego { rank: options.rank }))),
     },
     Entry {
@@ -90,6 +96,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
                 closed form. Needs calibration inputs. Costs one factorisation in each module. The best founded choice where there is \
                 data, even a few hundred texts.",
         source: "RegMean, arXiv 2212.09849",
+        options: &["off_diagonal", "ridge"],
         make: Make::Method(|options| {
             let own = RegMean::default();
             Ok(Arc::new(RegMean {
@@ -103,6 +110,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
         about: "The mean of the factors, each entry weighted by how much the loss depends on it. Needs gradients of calibration data, \
                 and factors that correspond as for fuse. Costs what fuse costs, once the gradients are there.",
         source: "Fisher merging, arXiv 2111.09832",
+        options: &[],
         make: Make::Method(|_| Ok(Arc::new(Fisher::default()))),
     },
     Entry {
@@ -111,6 +119,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
                 adapters use different columns. Needs calibration inputs. Costs some hundred steps of a small problem in each module. \
                 Made for adapters of unlike purpose, as content and style.",
         source: "ZipLoRA, arXiv 2311.13600",
+        options: &["penalty", "steps"],
         make: Make::Method(|options| {
             let own = Zip::default();
             Ok(Arc::new(Zip {
@@ -125,6 +134,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
         about: "Core space: the rule sees the small matrices between reference bases of all A and of all B. Nothing is lost, the result \
                 has at most the ranks together, and the cost is that of the factors. Where a rule stands alone, it is done here.",
         source: "Core Space, arXiv 2509.17786",
+        options: &[],
         make: Make::Space(|_| Ok(Space::Core)),
     },
     Entry {
@@ -132,6 +142,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
         about: "KnOTS: the rule sees each adapter in the left singular directions of all updates side by side. The result has at most the \
                 ranks together. Costs more than core, for the matrices have all input columns. Aligns what adapters do to the outputs.",
         source: "KnOTS, arXiv 2410.19735",
+        options: &[],
         make: Make::Space(|_| Ok(Space::Knots)),
     },
     Entry {
@@ -139,6 +150,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
         about: "The rule sees the entries of ΔW itself, as when whole models are merged. The result is of full rank, so a rank to \
                 compress to is needed, and that loses something. Costs all of ΔW for every adapter, one module at a time.",
         source: "the rules' own papers",
+        options: &[],
         make: Make::Space(|_| Ok(Space::Delta)),
     },
     Entry {
@@ -146,6 +158,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
         about: "The rule sees A and B, each for itself, so with cross terms between adapters. One rank for all. Cheapest, and the farthest \
                 from what the rules' papers do; see fuse for when it is right.",
         source: "PEFT's `linear`, `ties`, `dare_linear` are of this kind",
+        options: &[],
         make: Make::Space(|_| Ok(Space::Factors)),
     },
     Entry {
@@ -153,6 +166,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
         about: "Compresses all adapters into bases of the rank asked for that they share, and merges there. The result has that rank \
                 without another compression; what lies outside of the bases is lost. To choose for many adapters and one small rank.",
         source: "our reading of Compress-then-Merge, arXiv 2606.03723",
+        options: &["rank"],
         make: Make::Space(|options| match options.rank {
             Some(rank) => Ok(Space::Shared { rank }),
             None => Err(needs("shared bases need a rank")),
@@ -162,12 +176,14 @@ pub(crate) const ENTRIES: &[Entry] = &[
         names: &["linear", "sum", "task-arithmetic"],
         about: "Σ wₖ τₖ. The same in all lossless spaces, and exact.",
         source: "task arithmetic, arXiv 2212.04089",
+        options: &[],
         make: Make::Rule(|_| Arc::new(Linear::default())),
     },
     Entry {
         names: &["mean", "average"],
         about: "Σ wₖ τₖ / Σ wₖ. The same in all lossless spaces, and exact. The first thing to try, above all after training with CoTo.",
         source: "model soups, arXiv 2203.05482",
+        options: &[],
         make: Make::Rule(|_| mean()),
     },
     Entry {
@@ -175,18 +191,21 @@ pub(crate) const ENTRIES: &[Entry] = &[
         about: "Keeps each adapter's largest entries, elects a sign at every place, and takes the mean of what agrees. For adapters of \
                 different tasks that would cancel each other. The scale of the result is worth tuning.",
         source: "TIES, arXiv 2306.01708",
+        options: &["density", "majority"],
         make: Make::Rule(|options| elected(trimmed(options), TiesFlavour::Paper, options)),
     },
     Entry {
         names: &["ties-peft"],
         about: "TIES with PEFT's formulas: votes before weighting, and the weighted entries that agree over their count.",
         source: "PEFT, `ties`",
+        options: &["density", "majority"],
         make: Make::Rule(|options| elected(trimmed(options), TiesFlavour::Peft, options)),
     },
     Entry {
         names: &["ties-mergekit"],
         about: "TIES with mergekit's formulas: votes after weighting, and the weighted mean of the entries that agree.",
         source: "mergekit, `ties`",
+        options: &["density", "majority"],
         make: Make::Rule(|options| {
             elected(
                 trimmed(options),
@@ -199,6 +218,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
         names: &["magnitude"],
         about: "Keeps each adapter's largest entries and sums them with the weights. The simplest of the sparse rules.",
         source: "PEFT, `magnitude_prune`",
+        options: &["density"],
         make: Make::Rule(|options| summed(trimmed(options))),
     },
     Entry {
@@ -206,24 +226,28 @@ pub(crate) const ENTRIES: &[Entry] = &[
         about: "Drops entries at random, makes the others larger to keep the expectation, and sums. One draw: another seed gives another \
                 result, and the lower the density the more so.",
         source: "DARE, arXiv 2311.03099",
+        options: &["density", "rescale"],
         make: Make::Rule(|options| summed(drawn(options))),
     },
     Entry {
         names: &["dare-ties"],
         about: "Drops entries at random as dare does, then elects signs as ties does.",
         source: "DARE, arXiv 2311.03099",
+        options: &["density", "rescale", "majority"],
         make: Make::Rule(|options| elected(drawn(options), TiesFlavour::Paper, options)),
     },
     Entry {
         names: &["dare-ties-peft"],
         about: "dare-ties with PEFT's formulas for the election.",
         source: "PEFT, `dare_ties`",
+        options: &["density", "rescale", "majority"],
         make: Make::Rule(|options| elected(drawn(options), TiesFlavour::Peft, options)),
     },
     Entry {
         names: &["dare-ties-mergekit"],
         about: "dare-ties with mergekit's formulas for the election: the weighted entries that agree are summed.",
         source: "mergekit, `dare_ties`",
+        options: &["density", "rescale", "majority"],
         make: Make::Rule(|options| {
             elected(
                 drawn(options),
@@ -236,24 +260,28 @@ pub(crate) const ENTRIES: &[Entry] = &[
         names: &["breadcrumbs"],
         about: "Drops each adapter's smallest entries and its few largest, the outliers, and sums the rest.",
         source: "model breadcrumbs, arXiv 2312.06795",
+        options: &["density", "gamma"],
         make: Make::Rule(|options| summed(crumbs(options))),
     },
     Entry {
         names: &["breadcrumbs-ties"],
         about: "Drops the smallest and the largest entries as breadcrumbs does, then elects signs as ties does.",
         source: "mergekit, `breadcrumbs_ties`",
+        options: &["density", "gamma", "majority"],
         make: Make::Rule(|options| elected(crumbs(options), TiesFlavour::Paper, options)),
     },
     Entry {
         names: &["della"],
         about: "Drops entries at random, small ones sooner than large ones of the same row, then elects signs as ties does.",
         source: "DELLA, arXiv 2406.11617",
+        options: &["density", "epsilon", "rescale", "majority"],
         make: Make::Rule(|options| elected(ranked(options), TiesFlavour::Paper, options)),
     },
     Entry {
         names: &["della-linear"],
         about: "Drops entries as della does, and sums.",
         source: "mergekit, `della_linear`",
+        options: &["density", "epsilon", "rescale"],
         make: Make::Rule(|options| summed(ranked(options))),
     },
     Entry {
@@ -261,6 +289,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
         about: "Selects the places where adapters differ most, weighs each adapter by what it has there, erases what is against the \
                 elected sign, and takes the mean.",
         source: "SCE of FuseChat, arXiv 2408.07990",
+        options: &["select"],
         make: Make::Rule(|options| {
             let own = Sce::default();
             Arc::new(Sce {
@@ -273,6 +302,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
         about: "From one update to another on the arc between them; the weights say how far. Two adapters. The same in all lossless \
                 spaces.",
         source: "Shoemake, SIGGRAPH 1985",
+        options: &[],
         make: Make::Rule(|_| Arc::new(Slerp)),
     },
     Entry {
@@ -280,6 +310,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
         about: "The mean, made shorter the wider the angles between the updates are. The same in all lossless spaces. Made for adapters \
                 of one task and different seeds.",
         source: "Model Stock, arXiv 2403.19522",
+        options: &[],
         make: Make::Rule(|_| Arc::new(ModelStock)),
     },
 ];

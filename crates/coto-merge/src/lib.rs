@@ -29,7 +29,7 @@ pub use fuse::fuse;
 pub use lego::Lego;
 pub use merge::{Merged, Outcome, Plan, Source, merge};
 pub use method::{Method, Needs, Part, Parts};
-pub use names::{Options, catalogue, parse, suite};
+pub use names::{Options, catalogue, options, parse, suite};
 pub use rule::{Rule, Weighted};
 pub use rules::{
     Consensus, Linear, Majority, ModelStock, Rescale, Sce, Slerp, Sparse, Sparsify, TiesFlavour,

@@ -51,24 +51,36 @@ pub struct Options {
 /// # Errors
 /// [`Error::Unknown`] with the nearest names; [`Error::Refused`] for options that the method lacks.
 pub fn parse(text: &str, options: &Options) -> Result<Arc<dyn Method>, Error> {
-    let text = text.trim();
-    let (space, rule) = match text.split_once('+') {
-        Some((space, rule)) => (
-            find(space, &[Kind::Space])?.make,
-            find(rule, &[Kind::Rule])?.make,
-        ),
-        None => (
-            Make::Space(|_| Ok(Space::Core)),
-            find(text, &[Kind::Method, Kind::Rule])?.make,
-        ),
-    };
-    match (space, rule) {
+    let (space, entry) = entries(text)?;
+    let space = space.map_or(Make::Space(|_| Ok(Space::Core)), |space| space.make);
+    match (space, entry.make) {
         (_, Make::Method(make)) => make(options),
         (Make::Space(space), Make::Rule(rule)) => Ok(Arc::new(InSpace {
             space: space(options)?,
             rule: rule(options),
         })),
         _ => Err(unknown(text, &[Kind::Method, Kind::Rule])),
+    }
+}
+
+/// The fields of [`Options`] that the method of a name takes, beside the rank that every method can be compressed to.
+///
+/// # Errors
+/// [`Error::Unknown`] with the nearest names.
+pub fn options(text: &str) -> Result<Vec<&'static str>, Error> {
+    let (space, entry) = entries(text)?;
+    let of_space = space.map_or(&[][..], |space| space.options);
+    Ok([of_space, entry.options].concat())
+}
+
+/// The space of a name, where it has one, and its rule or method.
+fn entries(text: &str) -> Result<(Option<&'static Entry>, &'static Entry), Error> {
+    match text.trim().split_once('+') {
+        Some((space, rule)) => Ok((
+            Some(find(space, &[Kind::Space])?),
+            find(rule, &[Kind::Rule])?,
+        )),
+        None => Ok((None, find(text, &[Kind::Method, Kind::Rule])?)),
     }
 }
 

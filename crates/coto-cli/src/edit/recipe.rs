@@ -1,10 +1,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use coto_merge::{Options, Plan, parse};
+use coto_merge::{Options, Plan, options, parse};
 use serde::Deserialize;
 
 use super::merge::MergeArgs;
+
+/// The yardstick among the methods that are tried: no merge, but the mean of the outputs.
+pub const ENSEMBLE: &str = "ensemble";
 
 /// A recipe: which adapters are merged, and how. The flags of `coto merge` make one too.
 #[derive(Debug, Clone, Deserialize)]
@@ -106,9 +109,46 @@ impl Recipe {
         {
             coto_train::assign(&mut table, assignment)?;
         }
+        let set = table.get("options").and_then(|options| options.as_table());
+        let set: Vec<String> = set
+            .into_iter()
+            .flat_map(|options| options.keys().cloned())
+            .collect();
         let recipe: Self = table.try_into().with_context(|| origin.clone())?;
         ensure!(!recipe.adapters.is_empty(), "{origin}: no adapter");
+        recipe.check_used(&set, &args.tried)?;
         Ok(recipe)
+    }
+
+    /// Refuses an option that none of the methods takes.
+    fn check_used(&self, set: &[String], tried: &[String]) -> Result<()> {
+        let own = [self.method.clone()];
+        let methods = if tried.is_empty() { &own } else { tried };
+        if methods == ["all"] {
+            return Ok(());
+        }
+        let others = self.modules.iter().map(|module| &module.method);
+        let methods: Vec<&String> = methods.iter().chain(others).collect();
+        let mut taken = vec!["rank"];
+        for name in &methods {
+            match name.as_str() {
+                ENSEMBLE => {}
+                peft if peft.starts_with("peft:") => taken.extend(["density", "majority"]),
+                name => taken.extend(options(name)?),
+            }
+        }
+        if let Some(unused) = set.iter().find(|key| !taken.contains(&key.as_str())) {
+            bail!(
+                "options.{unused}: `{}` takes only {}",
+                methods
+                    .iter()
+                    .map(|name| name.as_str())
+                    .collect::<Vec<_>>()
+                    .join("`, `"),
+                taken.join(", ")
+            );
+        }
+        Ok(())
     }
 
     /// What is done, but for the method.

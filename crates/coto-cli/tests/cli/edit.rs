@@ -121,6 +121,27 @@ fn a_recipe_says_what_flags_say_and_more() {
     assert!(refusal(dir, &["merge", "recipe.toml"]).contains("qeury"));
     fs::write(dir.join("recipe.toml"), recipe.replace("density", "densty")).unwrap();
     assert!(refusal(dir, &["merge", "recipe.toml"]).contains("densty"));
+    fs::write(dir.join("recipe.toml"), recipe.replace("density", "gamma")).unwrap();
+    let told = refusal(dir, &["merge", "recipe.toml"]);
+    assert!(
+        told.contains("options.gamma") && told.contains("density"),
+        "{told}"
+    );
+    let scaled = refusal(
+        dir,
+        &[
+            "merge",
+            "out",
+            "other",
+            "--method",
+            "peft:cat",
+            "--set",
+            "scale=2.0",
+            "-o",
+            "scaled",
+        ],
+    );
+    assert!(scaled.contains("scale"), "{scaled}");
 }
 
 #[test]
@@ -169,6 +190,7 @@ fn methods_are_explained_and_unknown_ones_are_told_the_nearest() {
         assert!(all.contains(name), "{name}");
     }
     let one = succeed(dir.path(), &["merge", "--explain", "core+ties"]);
+    assert!(one.contains("options: density, majority"));
     assert!(one.contains("2509.17786") && one.contains("2306.01708") && !one.contains("lego"));
     assert!(refusal(dir.path(), &["merge", "--explain", "tise"]).contains("ties"));
     assert!(refusal(dir.path(), &["merge", "nowhere", "-o", "x"]).contains("nowhere"));
@@ -337,4 +359,36 @@ fn an_adapter_is_folded_into_its_base_and_taken_out_again() {
     );
     assert!(refusal(dir, &["export", "out", "-o", "x"]).contains("--into"));
     assert!(!dir.join("x").exists());
+}
+
+/// A limit on the size of files stands for a full disk: both let a part of a write through and refuse the rest.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_told_and_leaves_nothing_half_written() {
+    let scene = trained();
+    let dir = scene.path();
+    let listed = || {
+        let entries = fs::read_dir(dir).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = listed();
+    for args in [
+        &["export", "out", "--into", "model", "-o", "new"][..],
+        &["export", "out", "--target", "peft", "-o", "new"],
+        &["merge", "out", "other", "-o", "new"],
+        &["prune", "out", "--keep", "odd", "-o", "new"],
+    ] {
+        let limited = "trap '' XFSZ; ulimit -f 1; exec \"$0\" \"$@\"";
+        let mut shell = std::process::Command::new("sh");
+        shell.current_dir(dir).args(["-c", limited]);
+        let output = shell.arg(env!("CARGO_BIN_EXE_coto")).args(args).output();
+        let output = output.unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {told}");
+        assert!(told.contains("write") && told.contains("new"), "{told}");
+        assert_eq!(listed(), before, "{args:?}");
+    }
+    succeed(dir, &["merge", "out", "other", "-o", "new"]);
 }

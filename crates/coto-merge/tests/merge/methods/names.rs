@@ -1,4 +1,4 @@
-use coto_merge::{Error, Kind, Options, Plan, catalogue, parse};
+use coto_merge::{Error, Kind, Options, Plan, catalogue, options, parse, suite};
 
 use super::{full, gap, noise, parts, update};
 
@@ -91,6 +91,38 @@ fn names_are_unique_and_every_entry_says_what_it_is() {
         assert!(
             entry.about.ends_with('.') && !entry.about.contains("  ") && !entry.source.is_empty()
         );
+    }
+}
+
+#[test]
+fn an_entry_lists_the_options_that_change_its_method_and_no_others() {
+    let usual = Options {
+        rank: Some(4),
+        ..Options::default()
+    };
+    let all = serde_json::to_value(&usual).unwrap();
+    let other = |key: &str| -> Options {
+        let mut changed = all.clone();
+        changed[key] = match key {
+            "rescale" => "l1-norm".into(),
+            "majority" => "frequency".into(),
+            "rank" | "steps" => 7.into(),
+            _ => 0.0625.into(),
+        };
+        serde_json::from_value(changed).unwrap()
+    };
+    for text in suite() {
+        let made = |options: &Options| format!("{:?}", parse(&text, options).unwrap());
+        let listed = options(&text).unwrap();
+        for key in all.as_object().unwrap().keys().filter(|key| *key != "rank") {
+            let changes = made(&other(key)) != made(&usual);
+            assert_eq!(changes, listed.contains(&key.as_str()), "{text}: {key}");
+        }
+        let rank = match parse(&text, &Options::default()) {
+            Ok(_) => made(&other("rank")) != made(&usual),
+            Err(_) => true,
+        };
+        assert_eq!(rank, listed.contains(&"rank"), "{text}: rank");
     }
 }
 
