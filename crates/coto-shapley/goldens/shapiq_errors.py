@@ -46,6 +46,7 @@ def games(players):
 
 def main(name, seeds, players):
     path = HERE.parents[2] / "target/estimators/shapiq.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     results = json.loads(path.read_text()) if path.exists() else []
     for game in games(players):
         n, v, truth = game["players"], value(game), np.array(game["truth"])

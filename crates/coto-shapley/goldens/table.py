@@ -3,6 +3,8 @@
     python table.py OURS.jsonl      gathers, then prints
     python table.py                 prints
 
+What errors.json has and was not measured again stays.
+
 errors.json: family -> players -> estimator -> [mean, spread, seeds] of the relative error at 5n, 10n, 20n, 50n and 100n evaluations.
 """
 
@@ -21,7 +23,7 @@ def gather(ours):
     rows = json.loads((HERE.parents[2] / "target/estimators/shapiq.json").read_text())
     rows = [{**r, "estimator": "shapiq " + r["estimator"], "errors": list(r["errors"].values())} for r in rows]
     rows += [json.loads(line) for line in Path(ours).read_text().splitlines()]
-    found = {}
+    found = json.loads((HERE / "errors.json").read_text())
     for r in rows:
         errors = [e for e in r["errors"] if e is not None]
         cells = found.setdefault(r["family"], {}).setdefault(str(r["players"]), {}).setdefault(r["estimator"], [None] * 5)
