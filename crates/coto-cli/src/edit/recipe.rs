@@ -137,6 +137,8 @@ impl Recipe {
                 name => taken.extend(options(name)?),
             }
         }
+        taken.sort_unstable();
+        taken.dedup();
         if let Some(unused) = set.iter().find(|key| !taken.contains(&key.as_str())) {
             bail!(
                 "options.{unused}: `{}` takes only {}",
