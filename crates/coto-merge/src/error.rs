@@ -1,3 +1,5 @@
+use coto_peft::hint;
+
 use crate::Error::Refused;
 
 /// Why adapters cannot be merged.
@@ -139,12 +141,5 @@ fn place(module: &str) -> String {
     match module {
         "" => String::new(),
         path => format!("module `{path}`: "),
-    }
-}
-
-fn hint(nearest: &[String]) -> String {
-    match nearest {
-        [] => String::new(),
-        names => format!(" (nearest: `{}`)", names.join("`, `")),
     }
 }

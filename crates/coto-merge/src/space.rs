@@ -18,7 +18,7 @@ pub enum Space {
     /// The entries of ΔW: no bases. Costs out · in numbers for each adapter, in f32, and the result is of full rank.
     Delta,
     /// KnOTS (arXiv 2410.19735): U of [τ₁ … τ_K] = U S [V₁ … V_K]ᵀ, so that the coordinates are S Vₖᵀ; V is left out. Directions
-    /// with a singular value of at most 10⁻⁵ of the largest are dropped (the authors drop those of at most 10⁻⁵), and that is all
+    /// with a singular value of at most 10⁻⁸ of the largest are dropped (the authors drop those of at most 10⁻⁵), and that is all
     /// that is lost.
     Knots,
     /// Core Space (arXiv 2509.17786): U of the B side by side, scales in them, and V of the stacked A. The coordinates are small,
@@ -156,7 +156,7 @@ type Factors<'a> = (MatRef<'a, f64>, MatRef<'a, f64>);
 impl Bases {
     fn knots(parts: &Parts) -> Result<Self, Error> {
         let (u, s) = joint(&factors(parts))?;
-        let kept = s.iter().filter(|&&value| value > 1e-5 * s[0]).count();
+        let kept = s.iter().filter(|&&value| value > 1e-8 * s[0]).count();
         Ok(Self {
             left: Some(u.subcols(0, kept.max(1)).to_owned()),
             right: None,

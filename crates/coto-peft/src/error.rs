@@ -2,6 +2,8 @@ use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensorError};
 
+use crate::hint;
+
 /// Everything that can be wrong with an adapter folder, one variant per cause.
 ///
 /// Every message is complete in itself: a cause is part of the text, not a [`source`](std::error::Error::source).
@@ -242,19 +244,5 @@ impl Error {
             path,
             cause,
         }
-    }
-}
-
-fn hint(nearest: &[String]) -> String {
-    match nearest {
-        [] => String::new(),
-        names => format!(
-            " (nearest: {})",
-            names
-                .iter()
-                .map(|n| format!("`{n}`"))
-                .collect::<Vec<_>>()
-                .join(", ")
-        ),
     }
 }

@@ -41,7 +41,7 @@ pub use config::{Config, OneOrMany, PeftType, Targets};
 pub use error::Error;
 pub use folder::Folder;
 pub use key::{Param, ParamKey};
-pub use nearest::nearest;
+pub use nearest::{hint, nearest};
 pub use pattern::first_match;
 pub use safetensors::Dtype;
 pub use tensor::HostTensor;

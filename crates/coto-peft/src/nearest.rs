@@ -20,6 +20,14 @@ pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Ve
         .collect()
 }
 
+/// Names that an error's text suggests, to be put behind it: "" or " (nearest: `a`, `b`)".
+pub fn hint(nearest: &[String]) -> String {
+    match nearest {
+        [] => String::new(),
+        names => format!(" (nearest: `{}`)", names.join("`, `")),
+    }
+}
+
 /// The names of `paths` nearest to a target entry: endings with as many segments as the entry has.
 ///
 /// When none is near, as for a regular expression, the first endings stand in: they show what there is.

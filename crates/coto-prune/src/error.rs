@@ -1,3 +1,5 @@
+use coto_peft::hint;
+
 /// Why an adapter cannot be pruned as asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -152,11 +154,4 @@ pub enum Error {
     /// A folder's own error.
     #[error(transparent)]
     Peft(#[from] coto_peft::Error),
-}
-
-fn hint(nearest: &[String]) -> String {
-    match nearest {
-        [] => String::new(),
-        names => format!(" (nearest: `{}`)", names.join("`, `")),
-    }
 }

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use coto_peft::Dtype;
+use coto_peft::{Dtype, hint};
 use safetensors::SafeTensorError;
 
 /// Why an adapter is not folded, unfolded, checked or exported, one variant per cause.
@@ -237,11 +237,4 @@ impl FoldError {
 fn list(names: &[String]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     quoted.join(", ")
-}
-
-fn hint(nearest: &[String]) -> String {
-    match nearest {
-        [] => String::new(),
-        names => format!(" (nearest: {})", list(names)),
-    }
 }

@@ -55,11 +55,7 @@ fn one_adapter_is_reproduced_by_every_method() {
         assert_eq!(method.merge(&parts).is_err(), needs_data, "{text}");
         parts.parts[0].statistics = Some(&statistics);
         let apart = gap(&full(&method.merge(&parts).unwrap()), &full(&own));
-        // Zip looks for what can be better by small steps.
-        assert!(
-            apart < if text == "zip" { 1e-3 } else { 1e-6 },
-            "{text}: {apart}"
-        );
+        assert!(apart < 1e-6, "{text}: {apart}");
     }
 }
 
