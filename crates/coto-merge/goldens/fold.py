@@ -62,7 +62,7 @@ def make():
             for parameter in model.parameters():
                 if parameter.requires_grad:
                     parameter.add_(0.2 * torch.randn_like(parameter))
-        model.peft_config["default"].base_model_name_or_path = None
+        model.peft_config["default"].base_model_name_or_path = "base_f32"
         model.save_pretrained(HERE / variant)
         (HERE / variant / "README.md").unlink()
     tensors = {}
